@@ -1,0 +1,1 @@
+//! Readiness, metrics and debug views over HTTP.

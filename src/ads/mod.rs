@@ -1,0 +1,1 @@
+//! The xDS protocol as a state machine over values: no socket, clock or task.

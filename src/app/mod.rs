@@ -1,0 +1,1 @@
+//! Wires the modules, owns every task, drains on shutdown.

@@ -1,0 +1,1 @@
+//! One validated `Config` from flags and istiod-named environment.

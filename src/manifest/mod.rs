@@ -1,0 +1,1 @@
+//! Kubernetes, Istio and Gateway API manifests as JSON → model.

@@ -1,0 +1,15 @@
+//! The single-writer index: events in, immutable snapshots and change sets out.
+//!
+//! [`Index`] is the only mutable state of the program. It joins what the
+//! registries of all clusters report and publishes [`Snapshot`]s, which every
+//! reader shares.
+
+mod changes;
+mod event;
+mod service_state;
+mod snapshot;
+
+pub use changes::{ChangeLog, ChangeSet, Changes};
+pub use event::{Change, Event, Object, ObjectKey, ObjectKind};
+pub use service_state::{EdsKey, ServiceState};
+pub use snapshot::{ConfigMemo, Generation, HostServices, MeshState, PodKey, Snapshot, Update};

@@ -1,0 +1,76 @@
+//! A service with all its endpoints: the whole input of an EDS answer.
+
+use std::sync::Arc;
+
+use crate::model::{
+    ClusterName, DestinationRule, Endpoint, Features, MeshConfig, NetworkTable, NetworkView,
+    Service, ShardKey,
+};
+use crate::wire::{EncodedResource, Memo};
+
+/// Key of an encoded endpoint answer: the encoder's whole input beside the
+/// service itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EdsKey {
+    /// Port, subset and form of the Envoy cluster.
+    pub cluster: ClusterName,
+    /// The class of proxies.
+    pub view: NetworkView,
+}
+
+/// An immutable service: definition, endpoints, and everything else that an
+/// endpoint answer depends on, so that its encoder needs no further input.
+///
+/// Written by [`super::Index`]; read by the encoders of `xds`.
+#[derive(Debug)]
+pub struct ServiceState {
+    /// Definition.
+    pub service: Arc<Service>,
+    /// Endpoints by registry, in shard order.
+    pub endpoints: Vec<(ShardKey, Arc<[Endpoint]>)>,
+    /// `DestinationRule`s that some proxy may use for this host, each already
+    /// merged with others of the same host and namespace.
+    pub rules: Arc<[Arc<DestinationRule>]>,
+    /// Gateways of all networks. Its parts for networks that this service has
+    /// no endpoint on may be out of date.
+    pub networks: Arc<NetworkTable>,
+    /// Mesh settings.
+    pub mesh: Arc<MeshConfig>,
+    /// Switches.
+    pub features: Arc<Features>,
+    /// Encoded endpoint answers.
+    pub eds: Memo<EdsKey>,
+}
+
+impl ServiceState {
+    /// The endpoint answer for `key`, encoded at most once.
+    pub fn eds(
+        &self,
+        key: EdsKey,
+        encode: impl FnOnce(&Self, &EdsKey) -> EncodedResource,
+    ) -> Arc<EncodedResource> {
+        self.eds.get_or_encode(key, |key| encode(self, key))
+    }
+
+    /// The rule a view names.
+    pub fn rule(&self, view: &NetworkView) -> Option<&Arc<DestinationRule>> {
+        view.rule.and_then(|at| self.rules.get(usize::from(at)))
+    }
+
+    /// All endpoints, in shard order.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = (&ShardKey, &Endpoint)> {
+        self.endpoints
+            .iter()
+            .flat_map(|(shard, list)| list.iter().map(move |e| (shard, e)))
+    }
+
+    /// Whether it says the same as `other`: a publish of it would change
+    /// nothing.
+    pub fn same_as(&self, other: &ServiceState) -> bool {
+        self.service == other.service
+            && self.endpoints == other.endpoints
+            && self.rules == other.rules
+            && self.networks == other.networks
+            && self.mesh == other.mesh
+    }
+}

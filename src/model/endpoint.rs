@@ -1,0 +1,155 @@
+//! Endpoints of services and the workloads behind them.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use super::{ClusterId, Labels, Locality, Namespace, NetworkId};
+
+/// Where an endpoint listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address.
+    Ip(IpAddr),
+    /// A host name, only behind DNS-type services.
+    Hostname(Arc<str>),
+    /// A unix socket path; its endpoint has port 0.
+    Unix(Arc<str>),
+    /// Unknown: a workload of another network that is reached through its
+    /// gateways only (`WorkloadEntry` with a network and no address).
+    Unknown,
+}
+
+/// State of an endpoint as its registry reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// `ServiceEntry` and `WorkloadEntry` endpoints say nothing of health.
+    Unknown,
+    /// Ready.
+    Healthy,
+    /// Not ready.
+    Unhealthy,
+    /// Going away, still serving persistent sessions.
+    Draining,
+    /// Going away; never sent.
+    Terminating,
+}
+
+impl Health {
+    /// Whether Envoy sends requests to it in normal operation.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Unknown | Self::Healthy)
+    }
+}
+
+/// What `security.istio.io/tlsMode` says of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum TlsMode {
+    /// No sidecar: plain text only.
+    #[default]
+    Disabled,
+    /// The workload's proxy takes mesh mTLS.
+    Istio,
+    /// A custom value, passed through to Envoy's transport socket match.
+    Other(Arc<str>),
+}
+
+impl TlsMode {
+    /// The mode of a label value; empty counts as absent.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "" | "disabled" => Self::Disabled,
+            "istio" => Self::Istio,
+            other => Self::Other(Arc::from(other)),
+        }
+    }
+
+    /// The value for `envoy.transport_socket_match`, if one is sent.
+    pub fn match_value(&self) -> Option<&str> {
+        match self {
+            Self::Disabled => None,
+            Self::Istio => Some("istio"),
+            Self::Other(text) => Some(text),
+        }
+    }
+}
+
+/// Who may see an endpoint (Multi-Cluster Services).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Discoverability {
+    /// Every proxy.
+    #[default]
+    Everywhere,
+    /// Only proxies of its own cluster (no `ServiceExport` there).
+    SameCluster,
+}
+
+/// A pod or `WorkloadEntry`: what all its endpoints share.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Workload {
+    /// Name of the pod or `WorkloadEntry`; empty for a bare address.
+    pub name: Arc<str>,
+    /// Its namespace; empty for a bare address.
+    pub namespace: Namespace,
+    /// The cluster it runs in.
+    pub cluster: ClusterId,
+    /// The network it is on.
+    pub network: Option<NetworkId>,
+    /// Where it runs.
+    pub locality: Locality,
+    /// Its labels plus istiod's topology labels (split-horizon §2).
+    pub labels: Labels,
+    /// Whether its proxy takes mTLS.
+    pub tls_mode: TlsMode,
+    /// `spiffe://domain/ns/namespace/sa/account`; empty when unknown.
+    pub identity: Arc<str>,
+    /// The node it runs on; empty when unknown.
+    pub node: Arc<str>,
+    /// Envoy metadata `istio.workload`:
+    /// `workload;namespace;canonical name;canonical revision;cluster`.
+    pub metadata: Arc<str>,
+}
+
+/// One address and port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: Address,
+    /// Target port; 0 for a unix socket.
+    pub port: u16,
+    /// State.
+    pub health: Health,
+    /// Who may see it.
+    pub discoverability: Discoverability,
+    /// A `PeerAuthentication` turns mTLS off for this workload and port.
+    pub mtls_disabled: bool,
+    /// Relative weight, at least 1.
+    pub weight: u32,
+    /// Name of the service port it serves, by which the two are joined.
+    pub port_name: Arc<str>,
+    /// The pod or `WorkloadEntry` behind it.
+    pub workload: Arc<Workload>,
+}
+
+/// Kind of registry that reported a service or an endpoint. The order is
+/// istiod's shard order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Provider {
+    /// `ServiceEntry` and `WorkloadEntry`.
+    External,
+    /// A Kubernetes cluster's Services and `EndpointSlice`s.
+    Kubernetes,
+}
+
+/// One registry's part of a service's endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardKey {
+    /// The kind of registry.
+    pub provider: Provider,
+    /// The cluster that reported; for [`Provider::External`] the config cluster.
+    pub cluster: ClusterId,
+}
+
+impl fmt::Display for ShardKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{}", self.provider, self.cluster)
+    }
+}

@@ -1,0 +1,69 @@
+//! The words of the mesh: small immutable types that parse themselves and
+//! print themselves as istiod does.
+//!
+//! A *cluster* here is always a Kubernetes cluster ([`ClusterId`]); an Envoy
+//! cluster is named by a [`ClusterName`].
+
+mod cluster_name;
+mod destination_rule;
+mod endpoint;
+mod features;
+mod id;
+mod istio;
+mod kube;
+mod labels;
+mod locality;
+mod mesh_config;
+mod network;
+mod proxy;
+mod selector;
+mod service;
+mod type_url;
+mod view;
+
+pub use cluster_name::{ClusterName, ClusterNameError, Direction};
+pub use destination_rule::{
+    ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
+    OutlierDetection, PolicySettings, Subset, TlsSetting, TrafficPolicy, ZoneAwareLb,
+};
+pub use endpoint::{
+    Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
+};
+pub use features::Features;
+pub use id::{ClusterId, Hostname, Namespace, NetworkId};
+pub use istio::{
+    CaptureMode, EgressListener, Gateway, GatewayServer, HostPattern, IngressListener, Location,
+    MtlsMode, OutboundPolicy, PeerAuthentication, ServerTlsMode, ServiceEntry, ServiceEntryPort,
+    ServiceEntryResolution, Sidecar, WorkloadEntry, WorkloadTarget,
+};
+pub use kube::{
+    EndpointSlice, GatewayApiListener, KubeGateway, KubeNamespace, KubeNode, KubeService,
+    KubeServicePort, Pod, ServiceExport, ServiceImport, ServiceType, SliceAddressType,
+    SliceEndpoint, SlicePort, TargetPort,
+};
+pub use labels::Labels;
+pub use locality::Locality;
+pub use mesh_config::{
+    ClusterLocalHosts, DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember,
+};
+pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
+pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
+pub use selector::{LabelSelector, Requirement};
+pub use service::{
+    ExportTo, PersistentSession, Protocol, Registration, Resolution, Service, ServiceKey,
+    ServicePort, TrafficDistribution,
+};
+pub use type_url::TypeUrl;
+pub use view::{IpFamily, NetworkView};
+
+/// When and where an object was made: the order in which istiod lets objects
+/// win over each other (oldest first, then by name).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ObjectMeta {
+    /// RFC 3339 creation time; the text form sorts as the time does.
+    pub created: std::sync::Arc<str>,
+    /// `metadata.name`.
+    pub name: std::sync::Arc<str>,
+    /// `metadata.namespace`; empty for cluster-scoped objects.
+    pub namespace: Namespace,
+}

@@ -1,0 +1,1 @@
+//! Watches clusters and turns their objects into [`crate::mesh::Event`]s.

@@ -1,0 +1,1 @@
+//! Moves messages between gRPC streams and [`crate::ads`] sessions.

@@ -1,0 +1,1 @@
+//! Builders, model client and in-process server that tests and benches share.

@@ -1,0 +1,1 @@
+//! Pure encoders: from a service and a view to framed Envoy resources.
