@@ -9,7 +9,8 @@ mod event;
 mod service_state;
 mod snapshot;
 
+pub use crate::model::{Object, ObjectKey, ObjectKind};
 pub use changes::{ChangeLog, ChangeSet, Changes};
-pub use event::{Change, Event, Object, ObjectKey, ObjectKind};
+pub use event::{Change, Event};
 pub use service_state::{EdsKey, ServiceState};
 pub use snapshot::{ConfigMemo, Generation, HostServices, MeshState, PodKey, Snapshot, Update};

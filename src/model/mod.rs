@@ -15,6 +15,7 @@ mod labels;
 mod locality;
 mod mesh_config;
 mod network;
+mod object;
 mod proxy;
 mod selector;
 mod service;
@@ -47,6 +48,7 @@ pub use mesh_config::{
     ClusterLocalHosts, DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember,
 };
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
+pub use object::{Object, ObjectKey, ObjectKind};
 pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
