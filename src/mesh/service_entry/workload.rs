@@ -65,6 +65,7 @@ pub(super) fn of_target(
         identity: identity(target, names.namespace, &source.mesh.trust_domain),
         node: Arc::from(""),
         metadata,
+        ports: Arc::from([]),
     }
 }
 
