@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod ads;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod manifest;
 pub mod mesh;

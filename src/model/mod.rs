@@ -6,6 +6,7 @@
 
 mod cluster_name;
 mod destination_rule;
+mod duration;
 mod endpoint;
 mod features;
 mod id;
@@ -26,6 +27,7 @@ pub use destination_rule::{
     ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
     OutlierDetection, PolicySettings, Subset, TlsSetting, TrafficPolicy, ZoneAwareLb,
 };
+pub use duration::parse_duration;
 pub use endpoint::{
     Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
 };
