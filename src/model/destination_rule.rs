@@ -11,8 +11,9 @@ pub struct DestinationRule {
     pub meta: ObjectMeta,
     /// Full host name or wildcard (`*.example.com`, `*`).
     pub host: Arc<str>,
-    /// Which namespaces may use it.
-    pub export_to: ExportTo,
+    /// Which namespaces may use it; none means the mesh's
+    /// `defaultDestinationRuleExportTo`.
+    pub export_to: Option<ExportTo>,
     /// Client workloads it applies to; empty means all that see it.
     pub workload_selector: Labels,
     /// Policy for all subsets.

@@ -54,12 +54,12 @@ pub struct ServiceEntry {
     pub endpoints: Vec<WorkloadTarget>,
     /// Pods and `WorkloadEntry`s of its namespace; none where it is absent.
     pub workload_selector: Option<Labels>,
-    /// Who may see it.
-    pub export_to: ExportTo,
+    /// Who may see it; none means the mesh's `defaultServiceExportTo`.
+    pub export_to: Option<ExportTo>,
     /// `subjectAltNames`.
     pub subject_alt_names: Vec<Arc<str>>,
-    /// `networking.istio.io/connect-strategy: FIRST_HEALTHY_RACE`-like
-    /// annotation that asks for `LOGICAL_DNS`.
+    /// Annotation `istio.io/connect-strategy: RACE_FIRST_TCP_CONNECT`: with
+    /// resolution `DNS` its clusters are `LOGICAL_DNS`, all address families.
     pub logical_dns: bool,
     /// Annotation `networking.istio.io/traffic-distribution`, as written.
     pub traffic_distribution: Option<Arc<str>>,

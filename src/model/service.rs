@@ -90,11 +90,48 @@ pub enum ExportTo {
     Everyone,
     /// `~`.
     Nobody,
-    /// `.` (resolved to its own namespace) and named namespaces.
+    /// Named namespaces; `.`, the object's own, until [`ExportTo::within`].
     Namespaces(BTreeSet<Namespace>),
 }
 
 impl ExportTo {
+    /// Reads the entries of an `exportTo`; none where there is no entry, so
+    /// that the mesh's default holds. istio: `*` wins over `~`, and `~` over
+    /// names. A `.` stays until [`Self::within`].
+    ///
+    /// ```
+    /// use isthmus::model::{ExportTo, Namespace};
+    /// let own = Namespace::from("web");
+    /// let read = |names: &str| ExportTo::from_names(names.split(',')).map(|e| e.within(&own));
+    /// assert!(read("., db").is_some_and(|e| e.includes("web") && e.includes("db")));
+    /// assert_eq!(read("~, db"), Some(ExportTo::Nobody));
+    /// assert_eq!(read(""), None);
+    /// ```
+    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let names = names.into_iter().map(str::trim).filter(|n| !n.is_empty());
+        let names: BTreeSet<Namespace> = names.map(Namespace::from).collect();
+        match () {
+            () if names.is_empty() => None,
+            () if names.contains("*") => Some(Self::Everyone),
+            () if names.contains("~") => Some(Self::Nobody),
+            () => Some(Self::Namespaces(names)),
+        }
+    }
+
+    /// The same with `.` replaced by the namespace that the object is in.
+    #[must_use]
+    pub fn within(self, own: &Namespace) -> Self {
+        match self {
+            Self::Namespaces(mut names) => {
+                if names.remove(".") {
+                    names.insert(own.clone());
+                }
+                Self::Namespaces(names)
+            }
+            other => other,
+        }
+    }
+
     /// Whether proxies of `namespace` may see it.
     pub fn includes(&self, namespace: &str) -> bool {
         match self {
