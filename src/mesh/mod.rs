@@ -13,8 +13,9 @@ pub mod service_entry;
 mod service_state;
 mod snapshot;
 
+pub use crate::model::{Object, ObjectKey, ObjectKind};
 pub use changes::{ChangeLog, ChangeSet, Changes};
-pub use event::{Change, Event, Object, ObjectKey, ObjectKind};
+pub use event::{Change, Event};
 pub use peer_authentication::PeerAuthentications;
 pub use rules::{RuleClient, Rules};
 pub use scope::{EgressScope, Scope};

@@ -18,6 +18,7 @@ mod labels;
 mod locality;
 mod mesh_config;
 mod network;
+mod object;
 mod proxy;
 mod selector;
 mod service;
@@ -52,6 +53,7 @@ pub use labels::Labels;
 pub use locality::Locality;
 pub use mesh_config::{DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember};
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
+pub use object::{Object, ObjectKey, ObjectKind};
 pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
