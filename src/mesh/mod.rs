@@ -6,10 +6,14 @@
 
 mod changes;
 mod event;
+mod scope;
 mod service_state;
 mod snapshot;
 
 pub use changes::{ChangeLog, ChangeSet, Changes};
 pub use event::{Change, Event, Object, ObjectKey, ObjectKind};
-pub use service_state::{EdsKey, ServiceState};
-pub use snapshot::{ConfigMemo, Generation, HostServices, MeshState, PodKey, Snapshot, Update};
+pub use scope::{EgressScope, Scope};
+pub use service_state::{ClusterKey, EdsKey, ServiceState};
+pub use snapshot::{
+    ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
+};
