@@ -17,8 +17,7 @@ use super::{
     yaml,
 };
 use crate::model::{
-    ClusterLocalHosts, ExportTo, LabelSelector, MeshConfig, Namespace, Requirement,
-    parse_duration,
+    ClusterLocalHosts, ExportTo, LabelSelector, MeshConfig, Namespace, Requirement, parse_duration,
 };
 
 /// Why mesh-wide settings are not used.

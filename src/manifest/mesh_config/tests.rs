@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::model::Hostname;
 use crate::model::{Labels, OutboundPolicy};
 
 fn read(yaml: &str) -> MeshConfig {
