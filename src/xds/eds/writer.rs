@@ -39,7 +39,11 @@ pub(super) struct Assignment<'a> {
 
 impl<'a> Assignment<'a> {
     /// Without `with_workload` the telemetry metadata is left out.
-    pub(super) fn new(name: &'a str, groups: &'a [LocalityGroup<'a>], with_workload: bool) -> Self {
+    pub(super) fn new(
+        name: &'a Arc<str>,
+        groups: &'a [LocalityGroup<'a>],
+        with_workload: bool,
+    ) -> Self {
         let length = |group| group_len(group, with_workload);
         Self {
             name,

@@ -84,11 +84,11 @@ pub(super) fn send_once(mut groups: Vec<LocalityGroup<'_>>) -> Vec<LocalityGroup
         return groups;
     }
     let mut gains = vec![0; groups.len()];
-    let mut emptied = Vec::with_capacity(groups.len());
-    for (at, group) in groups.iter_mut().enumerate() {
-        let was_empty = group.members.is_empty();
+    let mut emptied = vec![false; groups.len()];
+    let filled = groups.iter_mut().zip(&mut emptied).enumerate();
+    for (at, (group, emptied)) in filled.filter(|(_, (g, _))| !g.members.is_empty()) {
         move_out(at, group, &homes, &mut gains);
-        emptied.push(!was_empty && group.members.is_empty());
+        *emptied = group.members.is_empty();
     }
     for (group, gain) in groups.iter_mut().zip(gains) {
         group.weight = group.weight.map(|w| clamp(u64::from(w) + gain));
