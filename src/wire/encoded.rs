@@ -11,11 +11,6 @@ use super::proto;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
-impl Version {
-    /// Length of its text: 64 bits in hexadecimal.
-    const TEXT_LEN: usize = 16;
-}
-
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -45,39 +40,19 @@ pub struct EncodedResource {
 impl EncodedResource {
     /// Frames the encoded message `body` of type `type_url`.
     pub fn new(type_url: &str, name: Arc<str>, body: &[u8]) -> Self {
-        Self::framed(type_url, name, body.len(), |out| {
-            out.extend_from_slice(body);
-        })
-    }
-
-    /// Frames a message of `len` bytes that `write` appends in place: a large
-    /// resource is neither allocated nor copied twice.
-    pub fn framed(
-        type_url: &str,
-        name: Arc<str>,
-        len: usize,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Self {
-        let any = proto::bytes_len(1, type_url.len()) + proto::bytes_len(2, len);
-        let head = proto::bytes_len(3, name.len()) + proto::bytes_len(1, Version::TEXT_LEN);
+        let version = Version(xxh3_64(body));
+        let version_text = version.to_string();
+        let any = proto::bytes_len(1, type_url.len()) + proto::bytes_len(2, body.len());
+        let head = proto::bytes_len(3, name.len()) + proto::bytes_len(1, version_text.len());
         let resource = head + proto::bytes_len(2, any);
         let mut out = Vec::with_capacity(proto::bytes_len(2, resource));
         proto::put_header(&mut out, 2, resource);
         proto::put_bytes(&mut out, 3, name.as_bytes());
-        // The version stands before the bytes it is made from: filled in below.
-        proto::put_bytes(&mut out, 1, &[0; Version::TEXT_LEN]);
+        proto::put_bytes(&mut out, 1, version_text.as_bytes());
         let sotw_at = out.len();
         proto::put_header(&mut out, 2, any);
         proto::put_bytes(&mut out, 1, type_url.as_bytes());
-        proto::put_header(&mut out, 2, len);
-        let body_at = out.len();
-        write(&mut out);
-        debug_assert_eq!(out.len() - body_at, len, "{name}: announced another length");
-        let version = Version(xxh3_64(out.get(body_at..).unwrap_or_default()));
-        let text = version.to_string();
-        if let Some(place) = out.get_mut(sotw_at - Version::TEXT_LEN..sotw_at) {
-            place.copy_from_slice(text.as_bytes());
-        }
+        proto::put_bytes(&mut out, 2, body);
         Self {
             name,
             version,

@@ -1,6 +1,5 @@
 //! EDS: endpoint answers as bytes.
 
-mod ip_text;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -8,10 +7,9 @@ mod writer;
 use std::sync::Arc;
 
 use crate::mesh::{EdsKey, ServiceState};
-use crate::model::Resolution;
+use crate::model::{Resolution, TypeUrl};
 use crate::wire::EncodedResource;
-use crate::xds::split_horizon;
-use writer::Assignment;
+use crate::xds::split_horizon::{self, LocalityGroup};
 
 /// The endpoint answer for one Envoy cluster and view. Its inputs are its cache
 /// key: nothing else may be read here.
@@ -28,11 +26,16 @@ pub fn encode(service: &ServiceState, key: &EdsKey) -> EncodedResource {
         split_horizon::assign(service, key)
     };
     let name = Arc::from(key.cluster.to_string());
-    let with_workload = service.features.endpoint_telemetry_label;
-    Assignment::new(&name, &groups, with_workload).frame()
+    frame(name, &groups, service.features.endpoint_telemetry_label)
 }
 
 /// The answer for a cluster that is not known (any more): no endpoints.
 pub fn empty(name: &Arc<str>) -> EncodedResource {
-    Assignment::new(name, &[], false).frame()
+    frame(Arc::clone(name), &[], false)
+}
+
+fn frame(name: Arc<str>, groups: &[LocalityGroup<'_>], with_workload: bool) -> EncodedResource {
+    let body = writer::assignment(&name, groups, with_workload);
+    let url = TypeUrl::ClusterLoadAssignment.as_str();
+    EncodedResource::new(url, name, body.bytes())
 }

@@ -1,6 +1,6 @@
-//! Writes `ClusterLoadAssignment` in two passes, lengths and then bytes, so
-//! that a large answer is one allocation. Its maps are written in key order:
-//! prost's are hashed, and equal answers would have different versions.
+//! Writes `ClusterLoadAssignment` from the end to the start. Its maps are
+//! written in key order: prost's are hashed, and equal answers would have
+//! different versions.
 //!
 //! The messages and their field numbers:
 //!
@@ -21,254 +21,174 @@
 //! UInt32Value           { 1 value }
 //! ```
 
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use super::ip_text::IpText;
-use crate::model::{Address, GatewayAddress, Health, Locality, TypeUrl};
-use crate::wire::EncodedResource;
-use crate::wire::proto::{bytes_len, put_bytes, put_header, put_uint, uint_len};
+use crate::model::{Address, GatewayAddress, Health};
+use crate::wire::ReverseWriter;
 use crate::xds::split_horizon::{Host, LocalityGroup, Member};
 
-/// An answer with the lengths of its parts.
-pub(super) struct Assignment<'a> {
-    name: &'a Arc<str>,
-    groups: &'a [LocalityGroup<'a>],
-    lengths: Vec<usize>,
+/// About how long one endpoint is; longer ones make the writer grow.
+const LB_ENDPOINT: usize = 224;
+
+/// The encoded message. Without `with_workload` the telemetry metadata is left
+/// out.
+pub(super) fn assignment(
+    name: &str,
+    groups: &[LocalityGroup<'_>],
     with_workload: bool,
+) -> ReverseWriter {
+    let members: usize = groups.iter().map(|g| g.members.len() + 1).sum();
+    let mut w = ReverseWriter::with_capacity((members + 1) * LB_ENDPOINT);
+    let metadata = MetadataWriter::new(with_workload);
+    for group in groups.iter().rev() {
+        w.message(2, |w| locality_lb_endpoints(w, group, &metadata));
+    }
+    w.text(1, name);
+    w
 }
 
-impl<'a> Assignment<'a> {
-    /// Without `with_workload` the telemetry metadata is left out.
-    pub(super) fn new(
-        name: &'a Arc<str>,
-        groups: &'a [LocalityGroup<'a>],
-        with_workload: bool,
-    ) -> Self {
-        let length = |group| group_len(group, with_workload);
+fn locality_lb_endpoints(
+    w: &mut ReverseWriter,
+    group: &LocalityGroup<'_>,
+    metadata: &MetadataWriter,
+) {
+    if group.priority != 0 {
+        w.uint(5, group.priority.into());
+    }
+    if let Some(weight) = group.weight {
+        uint32_value(w, 3, weight);
+    }
+    for member in group.members.iter().rev() {
+        w.message(2, |w| lb_endpoint(w, member, metadata));
+    }
+    // istiod sends the message even where it is empty.
+    w.message(1, |w| {
+        w.text(3, group.locality.subzone());
+        w.text(2, group.locality.zone());
+        w.text(1, group.locality.region());
+    });
+}
+
+fn lb_endpoint(w: &mut ReverseWriter, member: &Member<'_>, metadata: &MetadataWriter) {
+    uint32_value(w, 4, member.weight);
+    metadata.write(w, member);
+    match health_status(member.health) {
+        0 => {}
+        status => w.uint(2, status),
+    }
+    w.message(1, |w| w.message(1, |w| address(w, &member.host)));
+}
+
+/// Writes the metadata of endpoints, of which most is the same.
+struct MetadataWriter {
+    with_workload: bool,
+    mesh_mtls: ReverseWriter,
+}
+
+impl MetadataWriter {
+    fn new(with_workload: bool) -> Self {
+        let mut mesh_mtls = ReverseWriter::default();
+        tls_mode(&mut mesh_mtls, "istio");
         Self {
-            name,
-            groups,
-            lengths: groups.iter().map(length).collect(),
             with_workload,
+            mesh_mtls,
         }
     }
 
-    /// The framed resource.
-    pub(super) fn frame(&self) -> EncodedResource {
-        let groups: usize = self.lengths.iter().map(|len| bytes_len(2, *len)).sum();
-        let len = text_len(1, self.name) + groups;
-        let url = TypeUrl::ClusterLoadAssignment.as_str();
-        EncodedResource::framed(url, Arc::clone(self.name), len, |out| self.write(out))
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        put_text(out, 1, self.name);
-        for (group, len) in self.groups.iter().zip(&self.lengths) {
-            put_header(out, 2, *len);
-            put_locality(out, group.locality);
-            for member in &group.members {
-                LbEndpoint::new(member, self.with_workload).write(out);
-            }
-            if let Some(weight) = group.weight {
-                put_wrapped(out, 3, weight);
-            }
-            if group.priority != 0 {
-                put_uint(out, 5, u64::from(group.priority));
-            }
+    fn write(&self, w: &mut ReverseWriter, member: &Member<'_>) {
+        if !self.with_workload && member.tls_mode.is_none() {
+            return;
         }
-    }
-}
-
-fn group_len(group: &LocalityGroup<'_>, with_workload: bool) -> usize {
-    let members = group.members.iter();
-    let members = members.map(|m| bytes_len(2, LbEndpoint::new(m, with_workload).len()));
-    let priority = match group.priority {
-        0 => 0,
-        priority => uint_len(5, u64::from(priority)),
-    };
-    bytes_len(1, locality_len(group.locality))
-        + members.sum::<usize>()
-        + group.weight.map_or(0, |weight| wrapped_len(3, weight))
-        + priority
-}
-
-fn locality_len(locality: &Locality) -> usize {
-    text_len(1, locality.region()) + text_len(2, locality.zone()) + text_len(3, locality.subzone())
-}
-
-/// istiod sends the message even where it is empty.
-fn put_locality(out: &mut Vec<u8>, locality: &Locality) {
-    put_header(out, 1, locality_len(locality));
-    put_text(out, 1, locality.region());
-    put_text(out, 2, locality.zone());
-    put_text(out, 3, locality.subzone());
-}
-
-/// What is written of one member.
-struct LbEndpoint<'a> {
-    target: Target<'a>,
-    health: u64,
-    tls: Option<Entry<'a>>,
-    workload: Option<Entry<'a>>,
-    weight: u32,
-}
-
-enum Target<'a> {
-    Ip(IpText, u16),
-    Name(&'a str, u16),
-    Pipe(&'a str),
-}
-
-impl<'a> LbEndpoint<'a> {
-    fn new(member: &Member<'a>, with_workload: bool) -> Self {
-        let (target, workload) = match member.host {
-            Host::Workload(endpoint) => {
-                let port = endpoint.port;
-                let target = match &endpoint.address {
-                    Address::Ip(ip) => Target::Ip(IpText::new(*ip), port),
-                    Address::Hostname(name) => Target::Name(name, port),
-                    Address::Unix(path) => Target::Pipe(path),
-                    Address::Unknown => Target::Name("", port),
-                };
-                (target, ["", &*endpoint.workload.metadata])
+        w.message(3, |w| {
+            if self.with_workload {
+                filter_metadata(w, "istio", "workload", workload(&member.host));
             }
-            Host::Gateway(gateway) => {
-                let target = match &gateway.address {
-                    GatewayAddress::Ip(ip) => Target::Ip(IpText::new(*ip), gateway.port),
-                    GatewayAddress::Hostname(name) => Target::Name(name, gateway.port),
-                };
-                // Of a gateway only the cluster is told.
-                (
-                    target,
-                    [";;;;", gateway.cluster.as_deref().unwrap_or_default()],
-                )
+            match member.tls_mode {
+                None => {}
+                Some("istio") => w.raw(self.mesh_mtls.bytes()),
+                Some(other) => tls_mode(w, other),
             }
-        };
-        Self {
-            target,
-            health: health_status(member.health),
-            tls: member.tls_mode.map(|mode| Entry {
-                filter: "envoy.transport_socket_match",
-                key: "tlsMode",
-                value: ["", mode],
-            }),
-            workload: with_workload.then_some(Entry {
-                filter: "istio",
-                key: "workload",
-                value: workload,
-            }),
-            weight: member.weight,
-        }
-    }
-
-    fn len(&self) -> usize {
-        let health = match self.health {
-            0 => 0,
-            status => uint_len(2, status),
-        };
-        let metadata = match self.metadata_len() {
-            0 => 0,
-            len => bytes_len(3, len),
-        };
-        bytes_len(1, bytes_len(1, self.target.len()))
-            + health
-            + metadata
-            + wrapped_len(4, self.weight)
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        put_header(out, 2, self.len());
-        let address = self.target.len();
-        put_header(out, 1, bytes_len(1, address));
-        put_header(out, 1, address);
-        self.target.write(out);
-        if self.health != 0 {
-            put_uint(out, 2, self.health);
-        }
-        let metadata = self.metadata_len();
-        if metadata != 0 {
-            put_header(out, 3, metadata);
-            for entry in self.entries() {
-                entry.write(out);
-            }
-        }
-        put_wrapped(out, 4, self.weight);
-    }
-
-    /// In the order of their filter names.
-    fn entries(&self) -> impl Iterator<Item = &Entry<'a>> {
-        self.tls.iter().chain(&self.workload)
-    }
-
-    fn metadata_len(&self) -> usize {
-        self.entries().map(|e| bytes_len(1, e.len())).sum()
+        });
     }
 }
 
-impl Target<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Pipe(path) => bytes_len(2, text_len(1, path)),
-            _ => bytes_len(1, self.socket_len()),
-        }
-    }
+fn tls_mode(w: &mut ReverseWriter, mode: &str) {
+    filter_metadata(w, "envoy.transport_socket_match", "tlsMode", ["", mode]);
+}
 
-    fn write(&self, out: &mut Vec<u8>) {
-        let (host, port) = match self {
-            Self::Pipe(path) => {
-                put_header(out, 2, text_len(1, path));
-                return put_text(out, 1, path);
+/// A `Struct` with a single text field, the text in two parts.
+fn filter_metadata(w: &mut ReverseWriter, filter: &str, key: &str, [first, second]: [&str; 2]) {
+    w.message(1, |w| {
+        w.message(2, |w| {
+            w.message(1, |w| {
+                w.message(2, |w| {
+                    w.message(3, |w| {
+                        w.raw(second.as_bytes());
+                        w.raw(first.as_bytes());
+                    });
+                });
+                w.text(1, key);
+            });
+        });
+        w.text(1, filter);
+    });
+}
+
+/// `workload;namespace;name;revision;cluster`; of a gateway only the last.
+fn workload<'a>(host: &Host<'a>) -> [&'a str; 2] {
+    match host {
+        Host::Workload(endpoint) => ["", &endpoint.workload.metadata],
+        Host::Gateway(gateway) => [";;;;", gateway.cluster.as_deref().unwrap_or_default()],
+    }
+}
+
+fn address(w: &mut ReverseWriter, host: &Host<'_>) {
+    match host {
+        Host::Workload(endpoint) => match &endpoint.address {
+            Address::Ip(ip) => socket_address(w, endpoint.port, |w| ip_text(w, *ip)),
+            Address::Hostname(name) => {
+                socket_address(w, endpoint.port, |w| w.raw(name.as_bytes()));
             }
-            Self::Ip(ip, port) => (ip.as_str(), *port),
-            Self::Name(name, port) => (*name, *port),
-        };
-        put_header(out, 1, self.socket_len());
-        put_text(out, 2, host);
+            Address::Unix(path) => w.message(2, |w| w.text(1, path)),
+            // Never assigned: it stands behind a gateway or is left out.
+            Address::Unknown => {}
+        },
+        Host::Gateway(gateway) => match &gateway.address {
+            GatewayAddress::Ip(ip) => socket_address(w, gateway.port, |w| ip_text(w, *ip)),
+            GatewayAddress::Hostname(name) => {
+                socket_address(w, gateway.port, |w| w.raw(name.as_bytes()));
+            }
+        },
+    }
+}
+
+fn socket_address(w: &mut ReverseWriter, port: u16, host: impl FnOnce(&mut ReverseWriter)) {
+    w.message(1, |w| {
         // One of several port fields: written even when it is 0.
-        put_uint(out, 3, u64::from(port));
-    }
+        w.uint(3, port.into());
+        w.message(2, host);
+    });
+}
 
-    fn socket_len(&self) -> usize {
-        match self {
-            Self::Ip(ip, port) => text_len(2, ip.as_str()) + uint_len(3, u64::from(*port)),
-            Self::Name(name, port) => text_len(2, name) + uint_len(3, u64::from(*port)),
-            Self::Pipe(_) => 0,
+fn ip_text(w: &mut ReverseWriter, ip: IpAddr) {
+    let ip = match ip {
+        IpAddr::V4(ip) => ip,
+        IpAddr::V6(ip) => return w.raw(ip.to_string().as_bytes()),
+    };
+    for (at, octet) in ip.octets().into_iter().enumerate().rev() {
+        decimal(w, octet);
+        if at != 0 {
+            w.byte(b'.');
         }
     }
 }
 
-/// One filter's metadata: a struct with a single text field, the value in two
-/// parts.
-struct Entry<'a> {
-    filter: &'static str,
-    key: &'static str,
-    value: [&'a str; 2],
-}
-
-impl Entry<'_> {
-    fn len(&self) -> usize {
-        bytes_len(1, self.filter.len()) + bytes_len(2, bytes_len(1, self.field_len()))
-    }
-
-    fn field_len(&self) -> usize {
-        bytes_len(1, self.key.len()) + bytes_len(2, bytes_len(3, self.value_len()))
-    }
-
-    fn value_len(&self) -> usize {
-        self.value.iter().map(|part| part.len()).sum()
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        let (field, value) = (self.field_len(), self.value_len());
-        put_header(out, 1, self.len());
-        put_bytes(out, 1, self.filter.as_bytes());
-        put_header(out, 2, bytes_len(1, field));
-        put_header(out, 1, field);
-        put_bytes(out, 1, self.key.as_bytes());
-        put_header(out, 2, bytes_len(3, value));
-        put_header(out, 3, value);
-        for part in self.value {
-            out.extend_from_slice(part.as_bytes());
+fn decimal(w: &mut ReverseWriter, mut number: u8) {
+    loop {
+        w.byte(b'0' + number % 10);
+        number /= 10;
+        if number == 0 {
+            return;
         }
     }
 }
@@ -283,33 +203,11 @@ fn health_status(health: Health) -> u64 {
     }
 }
 
-fn text_len(field: u32, text: &str) -> usize {
-    if text.is_empty() {
-        return 0;
-    }
-    bytes_len(field, text.len())
-}
-
-fn put_text(out: &mut Vec<u8>, field: u32, text: &str) {
-    if !text.is_empty() {
-        put_bytes(out, field, text.as_bytes());
-    }
-}
-
-/// A `UInt32Value`; its own 0 is not written.
-fn wrapped_len(field: u32, value: u32) -> usize {
-    let inner = match value {
-        0 => 0,
-        value => uint_len(1, u64::from(value)),
-    };
-    bytes_len(field, inner)
-}
-
-fn put_wrapped(out: &mut Vec<u8>, field: u32, value: u32) {
-    if value == 0 {
-        return put_header(out, field, 0);
-    }
-    let value = u64::from(value);
-    put_header(out, field, uint_len(1, value));
-    put_uint(out, 1, value);
+/// A 0 inside is not written.
+fn uint32_value(w: &mut ReverseWriter, field: u32, value: u32) {
+    w.message(field, |w| {
+        if value != 0 {
+            w.uint(1, value.into());
+        }
+    });
 }

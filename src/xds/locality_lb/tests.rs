@@ -172,7 +172,8 @@ fn only_the_first_failover_of_a_region_counts() {
 
 #[test]
 fn zone_aware_routing_keeps_the_region_together() {
-    let cases: [(&[(&str, &str)], [u32; 7]); 3] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], [u32; 7]);
+    let cases: [Case<'_>; 3] = [
         (&[], [0, 0, 0, 0, 0, 1, 1]),
         (&[("region1", "region2")], [0, 0, 0, 0, 0, 1, 2]),
         (&[("region9", "region2")], [0, 0, 0, 0, 0, 1, 1]),
@@ -279,7 +280,8 @@ const CLUSTER: &str = "topology.istio.io/cluster";
 
 #[test]
 fn failover_priority_splits_groups_by_label() {
-    let cases: [(&[&str], &[(&str, &str)], &[u32]); 6] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [u32]);
+    let cases: [Case<'_>; 6] = [
         // No label matches.
         (
             &[NETWORK, CLUSTER],

@@ -11,7 +11,9 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{cmp::Ordering, collections::HashMap, net::IpAddr};
+
+use foldhash::fast::FixedState;
 
 use crate::mesh::{EdsKey, ServiceState};
 use crate::model::{Address, Direction, Endpoint, Health, Locality, NetworkGateway};
@@ -107,7 +109,8 @@ pub fn assign<'a>(state: &'a ServiceState, key: &'a EdsKey) -> Vec<LocalityGroup
 /// A group before its gateways share their weight.
 struct Draft<'a> {
     locality: &'a Locality,
-    workloads: Vec<Member<'a>>,
+    /// With their place in the order.
+    workloads: Vec<(u64, Member<'a>)>,
     /// Route number → ready weight that goes there.
     crossing: Vec<(usize, u64)>,
 }
@@ -121,7 +124,7 @@ fn collect<'a>(
 ) -> Vec<Draft<'a>> {
     let scale = routes.scale();
     let mut drafts: Vec<Draft<'a>> = Vec::new();
-    let mut by_locality: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut by_locality: HashMap<&Locality, usize, FixedState> = HashMap::default();
     let mut last = usize::MAX;
     let shards = state.endpoints.iter();
     let kept = shards.filter(|(shard, _)| filter.keeps_shard(shard));
@@ -132,7 +135,7 @@ fn collect<'a>(
         let locality = &endpoint.workload.locality;
         // Neighbours mostly share their locality.
         if drafts.get(last).is_none_or(|d| d.locality != locality) {
-            last = *by_locality.entry(locality.as_str()).or_insert_with(|| {
+            last = *by_locality.entry(locality).or_insert_with(|| {
                 drafts.push(Draft::new(locality));
                 drafts.len() - 1
             });
@@ -165,7 +168,7 @@ impl<'a> Draft<'a> {
         match routes.get(number) {
             // An address that is not known can only be behind a gateway.
             Route::Direct if endpoint.address == Address::Unknown => {}
-            Route::Direct => self.workloads.push(member),
+            Route::Direct => self.workloads.push((place(endpoint), member)),
             Route::Unreachable => {}
             // Gateways route by the SNI of mesh mTLS.
             Route::Gateways(_) if !mtls::is_mesh_mtls(member.tls_mode) => {}
@@ -181,8 +184,9 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(self, routes: &Routes<'a>, policy: &EndpointPolicy) -> LocalityGroup<'a> {
-        let mut members = self.workloads;
-        sort_workloads(&mut members);
+        let mut workloads = self.workloads;
+        workloads.sort_unstable_by(|(at, a), (bt, b)| at.cmp(bt).then_with(|| compare(a, b)));
+        let mut members: Vec<_> = workloads.into_iter().map(|(_, member)| member).collect();
         let crossing = self.crossing.iter();
         members.extend(gateways::share(
             crossing.filter_map(|(number, ready)| match routes.get(*number) {
@@ -202,21 +206,27 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Address and port of most endpoints as one number in their order: sorting
+/// need not look behind a pointer.
+fn place(endpoint: &Endpoint) -> u64 {
+    match endpoint.address {
+        Address::Ip(IpAddr::V4(ip)) => u64::from(ip.to_bits()) << 16 | u64::from(endpoint.port),
+        _ => u64::MAX,
+    }
+}
+
 /// An order that does not depend on how the registries listed them: by all
 /// that is sent.
-fn sort_workloads(members: &mut [Member<'_>]) {
-    members.sort_unstable_by(|a, b| {
-        let (Host::Workload(x), Host::Workload(y)) = (a.host, b.host) else {
-            return Ordering::Equal;
-        };
-        let rest = |m: &Member<'_>| (m.weight, m.health as u8);
-        let by_place = compare_address(&x.address, &y.address).then(x.port.cmp(&y.port));
-        by_place.then_with(|| {
-            let by_name = x.workload.metadata.cmp(&y.workload.metadata);
-            let by_mode = by_name.then(a.tls_mode.cmp(&b.tls_mode));
-            by_mode.then_with(|| rest(a).cmp(&rest(b)))
-        })
-    });
+fn compare(a: &Member<'_>, b: &Member<'_>) -> Ordering {
+    let (Host::Workload(x), Host::Workload(y)) = (a.host, b.host) else {
+        return Ordering::Equal;
+    };
+    let rest = |m: &Member<'_>| (m.weight, m.health as u8);
+    compare_address(&x.address, &y.address)
+        .then_with(|| x.port.cmp(&y.port))
+        .then_with(|| x.workload.metadata.cmp(&y.workload.metadata))
+        .then_with(|| a.tls_mode.cmp(&b.tls_mode))
+        .then_with(|| rest(a).cmp(&rest(b)))
 }
 
 fn compare_address(a: &Address, b: &Address) -> Ordering {
