@@ -1,3 +1,4 @@
 //! Builders, model client and in-process server that tests and benches share.
 
+pub mod state;
 pub mod world;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::seam;
+use super::view;
 use crate::mesh::{PodKey, Scope, ServiceState, Snapshot};
 use crate::model::{ClusterName, Labels, NetworkView, Proxy, Workload};
 
@@ -51,7 +51,7 @@ impl Client {
     /// Its view of one Envoy cluster.
     pub(super) fn view(&self, state: &ServiceState, cluster: &ClusterName) -> NetworkView {
         let rule = state.rule_for(&self.proxy.namespace, self.labels());
-        seam::project(&self.proxy, self.workload.as_deref(), state, cluster, rule)
+        view::project(&self.proxy, self.workload.as_deref(), state, cluster, rule)
     }
 
     /// Whether its Envoy was built with one of istio's own extensions: a name

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::client::Client;
-use super::{cds, lds, rds, seam};
+use super::{cds, eds, lds, rds};
 use crate::mesh::{EdsKey, ServiceState, Snapshot};
 use crate::model::{ClusterName, Proxy, TypeUrl};
 use crate::wire::EncodedResource;
@@ -53,16 +53,16 @@ impl ProxyResources {
     fn endpoints(&self, name: &str) -> Option<Arc<EncodedResource>> {
         let cluster: ClusterName = name.parse().ok()?;
         let Some(state) = self.answering(&cluster) else {
-            return Some(Arc::new(seam::empty(&Arc::from(name))));
+            return Some(Arc::new(eds::empty(&Arc::from(name))));
         };
         let view = self.client.view(state, &cluster);
         let kept = is_defined(state, &cluster);
         let key = EdsKey { cluster, view };
         Some(if kept {
-            state.eds(key, seam::encode)
+            state.eds(key, eds::encode)
         } else {
             // Names that clients make up must not fill the memo.
-            Arc::new(seam::encode(state, &key))
+            Arc::new(eds::encode(state, &key))
         })
     }
 

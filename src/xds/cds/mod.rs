@@ -19,8 +19,8 @@ pub(super) use fixed::{BLACK_HOLE, PASSTHROUGH};
 use inbound::InboundClass;
 
 use super::client::Client;
+use super::eds;
 use super::resources::{ResourceList, sorted};
-use super::seam;
 use crate::mesh::{ClusterKey, EdsKey, MemoKey, Scope, ServiceState, Snapshot};
 use crate::model::{
     ClusterName, Hostname, InterceptionMode, IpFamily, Labels, Namespace, NetworkView, NodeKind,
@@ -171,7 +171,7 @@ fn encoded(state: &ServiceState, key: ClusterKey) -> Option<Arc<EncodedResource>
         };
         // Envoy refuses a cluster of this type unless it has one endpoint.
         let single = discovery == DiscoveryType::LogicalDns;
-        endpoints = Some(seam::load_assignment(state, &key, single)?);
+        endpoints = Some(eds::load_assignment(state, &key, single)?);
     }
     let encode = |key: &ClusterKey| outbound::encode(state, key, endpoints);
     Some(state.clusters.get_or_encode(key, encode))
