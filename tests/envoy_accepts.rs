@@ -30,7 +30,7 @@ use isthmus::model::{
     PersistentSession, PolicySettings, Protocol, Proxy, ProxyIps, Resolution, TargetPort,
     TrafficDistribution, TypeUrl, ZoneAwareLb,
 };
-use isthmus::testing::world::{
+use isthmus::testing::snapshot::{
     ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
     snapshot_of,
 };

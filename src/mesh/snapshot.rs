@@ -33,7 +33,7 @@ pub struct PodKey {
 }
 
 /// Mesh-wide configuration: all that scopes and gateways depend on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct MeshState {
     /// Mesh settings.
     pub config: Arc<MeshConfig>,
@@ -187,6 +187,11 @@ impl Snapshot {
         self.workloads.get(key)
     }
 
+    /// All workloads, in no order.
+    pub fn workloads(&self) -> impl Iterator<Item = (&PodKey, &Arc<Workload>)> {
+        self.workloads.iter()
+    }
+
     /// Mesh-wide configuration.
     pub fn mesh(&self) -> &Arc<MeshState> {
         &self.mesh
@@ -237,6 +242,16 @@ pub struct Update {
     pub mesh: Option<Arc<MeshState>>,
     /// What streams are told.
     pub changes: ChangeSet,
+}
+
+impl Update {
+    /// Whether nothing changes: no publish is due.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+            && self.workloads.is_empty()
+            && self.mesh.is_none()
+            && self.changes.is_empty()
+    }
 }
 
 impl fmt::Debug for Snapshot {

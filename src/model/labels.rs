@@ -38,6 +38,11 @@ impl Labels {
         self.0.is_empty()
     }
 
+    /// How many holders share this set: 1 is the caller alone.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// A set with the pairs of both; those of `over` win.
     #[must_use]
     pub fn overlaid(&self, over: &Labels) -> Labels {

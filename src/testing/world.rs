@@ -1,261 +1,238 @@
-//! Small snapshots, proxies, and what a proxy gets of them.
+//! A whole mesh in a few lines: objects go in by cluster, the index joins them.
+//!
+//! ```
+//! use isthmus::testing::world::{self, World};
+//! let mut world = World::new("c1");
+//! world.put("c1", world::service("web", &[("http", 80, 8080)]));
+//! world.put("c1", world::pod("web-1", "10.1.0.1", &[("app", "web")]));
+//! world.put("c1", world::slice("web", &[("http", 8080)], &[("web-1", "10.1.0.1")]));
+//! assert_eq!(world.addresses("web.default.svc.cluster.local"), ["c1 10.1.0.1:8080"]);
+//! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::BTreeMap,
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
-use crate::mesh::{HostServices, MeshState, ServiceState, Snapshot, Update};
+use crate::mesh::{Change, Event, Index, ServiceState, Snapshot};
 use crate::model::{
-    Address, ClusterId, DestinationRule, Discoverability, Endpoint, ExportTo, Gateway,
-    GatewayServer, Health, Hostname, InterceptionMode, Labels, Locality, Namespace, NetworkTable,
-    NodeKind, ObjectMeta, PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps,
-    Registration, Resolution, ServerTlsMode, Service, ServiceKey, ServicePort, ShardKey, Subset,
-    TargetPort, TrafficDistribution, TrafficPolicy, Workload,
+    Address, ClusterId, EndpointSlice, Features, KubeNamespace, KubeNode, KubeService,
+    KubeServicePort, Labels, MeshConfig, MeshNetworks, Namespace, Object, ObjectKey, ObjectMeta,
+    Pod, Protocol, ServiceType, SliceAddressType, SliceEndpoint, SlicePort, TargetPort,
 };
-use crate::wire::Memo;
 
-/// The Kubernetes cluster of everything made here.
-pub const CLUSTER: &str = "c1";
-
-/// Makes one service.
-#[derive(Debug, Clone)]
-pub struct ServiceBuilder {
-    /// Definition.
-    pub service: Service,
-    /// Rules that some proxy may use.
-    pub rules: Vec<DestinationRule>,
-    endpoints: Vec<Endpoint>,
+/// An index that takes events one by one.
+#[derive(Debug)]
+pub struct World {
+    /// The index itself.
+    pub index: Index,
+    config_cluster: ClusterId,
 }
 
-/// A Kubernetes service `name` in `namespace`, without ports.
-pub fn service(name: &str, namespace: &str) -> ServiceBuilder {
-    ServiceBuilder {
-        service: Service {
-            key: ServiceKey {
-                hostname: Hostname::from(format!("{name}.{namespace}.svc.cluster.local")),
-                namespace: Namespace::from(namespace),
-            },
-            meta: ObjectMeta {
-                created: Arc::from("2026-01-01T00:00:00Z"),
-                name: Arc::from(name),
-                namespace: Namespace::from(namespace),
-            },
-            provider: Provider::Kubernetes,
-            ports: Vec::new(),
-            resolution: Resolution::ClientSideLb,
-            mesh_external: false,
-            export_to: ExportTo::Everyone,
-            labels: Labels::default(),
-            addresses: Vec::new(),
-            registrations: BTreeMap::new(),
-            node_local: false,
-            cluster_local: false,
-            distribution: TrafficDistribution::Any,
-            persistent_session: PersistentSession::None,
-            logical_dns: false,
-            subject_alt_names: Vec::new(),
-        },
-        rules: Vec::new(),
-        endpoints: Vec::new(),
-    }
-}
-
-/// A service of a `ServiceEntry` for `host` outside the mesh.
-pub fn external(host: &str, namespace: &str, resolution: Resolution) -> ServiceBuilder {
-    let mut made = service(host, namespace);
-    made.service.key.hostname = Hostname::from(host);
-    made.service.provider = Provider::External;
-    made.service.mesh_external = true;
-    made.service.resolution = resolution;
-    made
-}
-
-impl ServiceBuilder {
-    /// With a port.
-    #[must_use]
-    pub fn port(mut self, name: &str, number: u16, protocol: Protocol) -> Self {
-        let name = Arc::from(name);
-        self.service.ports.push(ServicePort {
-            name,
-            number,
-            protocol,
-        });
-        self
+impl World {
+    /// An empty world with istiod's default switches.
+    pub fn new(config_cluster: &str) -> Self {
+        Self::with_features(config_cluster, Features::default())
     }
 
-    /// With a cluster IP in [`CLUSTER`].
-    #[must_use]
-    pub fn vip(mut self, address: IpAddr) -> Self {
-        self.registration().vips.push(address);
-        self
-    }
-
-    /// Selecting pods with these labels, each port leading to a target port.
-    #[must_use]
-    pub fn selects(mut self, labels: &[(&str, &str)], targets: &[(u16, TargetPort)]) -> Self {
-        let registration = self.registration();
-        registration.selector = labels.iter().copied().collect();
-        registration.target_ports = targets.to_vec();
-        self
-    }
-
-    /// Changed as wanted.
-    #[must_use]
-    pub fn with(mut self, change: impl FnOnce(&mut Service)) -> Self {
-        change(&mut self.service);
-        self
-    }
-
-    /// With a rule for all clients.
-    #[must_use]
-    pub fn rule(mut self, settings: PolicySettings, subsets: &[&str]) -> Self {
-        let subset = |name: &&str| Subset {
-            name: Arc::from(*name),
-            labels: [("version", *name)].into_iter().collect(),
-            policy: TrafficPolicy::default(),
-        };
-        self.rules.push(DestinationRule {
-            meta: self.service.meta.clone(),
-            host: Arc::clone(self.service.key.hostname.as_arc()),
-            export_to: Some(ExportTo::Everyone),
-            workload_selector: Labels::default(),
-            policy: TrafficPolicy {
-                base: settings,
-                ports: Vec::new(),
-            },
-            subsets: subsets.iter().map(subset).collect(),
-        });
-        self
-    }
-
-    /// With a ready endpoint for the service port `port_name`.
-    #[must_use]
-    pub fn endpoint(mut self, address: &str, port: u16, port_name: &str) -> Self {
-        let ip = address.parse().map(Address::Ip);
-        self.endpoints.push(Endpoint {
-            address: ip.unwrap_or_else(|_| Address::Hostname(Arc::from(address))),
-            port,
-            health: Health::Healthy,
-            discoverability: Discoverability::Everywhere,
-            mtls_disabled: false,
-            weight: 1,
-            port_name: Arc::from(port_name),
-            workload: Arc::new(Workload {
-                cluster: ClusterId::from(CLUSTER),
-                ..Workload::default()
-            }),
-        });
-        self
-    }
-
-    fn registration(&mut self) -> &mut Registration {
-        let registrations = &mut self.service.registrations;
-        registrations.entry(ClusterId::from(CLUSTER)).or_default()
-    }
-
-    fn build(self, mesh: &MeshState) -> ServiceState {
-        let shard = ShardKey {
-            provider: self.service.provider,
-            cluster: ClusterId::from(CLUSTER),
-        };
-        ServiceState {
-            service: Arc::new(self.service),
-            endpoints: vec![(shard, self.endpoints.into())],
-            rules: self.rules.into_iter().map(Arc::new).collect(),
-            networks: Arc::new(NetworkTable::default()),
-            mesh: Arc::clone(&mesh.config),
-            features: Arc::clone(&mesh.features),
-            eds: Memo::default(),
-            clusters: Memo::default(),
+    /// An empty world.
+    pub fn with_features(config_cluster: &str, features: Features) -> Self {
+        let config_cluster = ClusterId::from(config_cluster);
+        Self {
+            index: Index::new(config_cluster.clone(), features),
+            config_cluster,
         }
     }
-}
 
-/// A snapshot of these services.
-pub fn snapshot(services: impl IntoIterator<Item = ServiceBuilder>) -> Arc<Snapshot> {
-    snapshot_of(MeshState::default(), services)
-}
-
-/// A snapshot of these services in this mesh.
-pub fn snapshot_of(
-    mesh: MeshState,
-    services: impl IntoIterator<Item = ServiceBuilder>,
-) -> Arc<Snapshot> {
-    let mut hosts: BTreeMap<_, HostServices> = BTreeMap::new();
-    for service in services {
-        let state = Arc::new(service.build(&mesh));
-        let host = hosts
-            .entry(Arc::clone(state.service.key.hostname.as_arc()))
-            .or_default();
-        host.push(state);
+    /// Applies one change; the next snapshot, if there is one.
+    pub fn apply(&mut self, cluster: &str, change: Change) -> Option<Arc<Snapshot>> {
+        let cluster = ClusterId::from(cluster);
+        self.index.apply([Event { cluster, change }])
     }
-    let services = hosts.into_iter();
-    let update = Update {
-        services: services.map(|(h, s)| (Hostname::shared(h), s)).collect(),
-        mesh: Some(Arc::new(mesh)),
-        ..Update::default()
-    };
-    Arc::new(Snapshot::default().next(update))
+
+    /// Adds or replaces an object.
+    pub fn put(&mut self, cluster: &str, object: impl Into<Object>) -> Option<Arc<Snapshot>> {
+        self.apply(cluster, Change::Upsert(object.into()))
+    }
+
+    /// Removes an object.
+    pub fn remove(&mut self, cluster: &str, object: impl Into<Object>) -> Option<Arc<Snapshot>> {
+        let key: ObjectKey = object.into().key();
+        self.apply(cluster, Change::Delete(key))
+    }
+
+    /// Sets the mesh settings.
+    pub fn mesh(&mut self, mesh: MeshConfig) -> Option<Arc<Snapshot>> {
+        let cluster = self.config_cluster.clone();
+        self.apply(&cluster, Change::MeshConfig(Arc::new(mesh)))
+    }
+
+    /// Sets the declared networks.
+    pub fn networks(&mut self, networks: MeshNetworks) -> Option<Arc<Snapshot>> {
+        let cluster = self.config_cluster.clone();
+        self.apply(&cluster, Change::MeshNetworks(Arc::new(networks)))
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(self.index.snapshot())
+    }
+
+    /// The service of a host; the first one where several namespaces define it.
+    pub fn state(&self, host: &str) -> Option<Arc<ServiceState>> {
+        self.index.snapshot().host(host).first().cloned()
+    }
+
+    /// `cluster address:port` of each endpoint of a host, in order.
+    pub fn addresses(&self, host: &str) -> Vec<String> {
+        let states = self.index.snapshot().host(host);
+        let endpoints = states.iter().flat_map(|state| state.all_endpoints());
+        let shown = endpoints.map(|(shard, endpoint)| {
+            let address = match &endpoint.address {
+                Address::Ip(ip) => ip.to_string(),
+                Address::Hostname(text) | Address::Unix(text) => text.to_string(),
+                Address::Unknown => String::new(),
+            };
+            format!("{} {address}:{}", shard.cluster, endpoint.port)
+        });
+        shown.collect()
+    }
 }
 
-/// An Istio Gateway that forwards by SNI, for pods with the label `istio`.
-pub fn auto_passthrough(istio: &str) -> Arc<Gateway> {
-    Arc::new(Gateway {
-        meta: ObjectMeta::default(),
-        selector: [("istio", istio)].into_iter().collect(),
-        servers: vec![GatewayServer {
-            port: 15443,
-            protocol: Protocol::Tls,
-            name: Arc::from("tls"),
-            bind: Arc::from(""),
-            hosts: vec![Arc::from("*.local")],
-            tls: Some(ServerTlsMode::AutoPassthrough),
-        }],
-    })
+/// All that a snapshot says, as text by what it is about: equal for equal
+/// worlds, however they came about.
+pub fn contents(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for state in snapshot.services() {
+        let key = &state.service.key;
+        let mut text = format!("{:#?}\n{:#?}\n", state.service, state.rules);
+        for (shard, endpoint) in state.all_endpoints() {
+            let _ = writeln!(text, "{shard} {endpoint:?}");
+            if let Some(network) = &endpoint.workload.network {
+                let gateways = state.networks.gateways(network, &endpoint.workload.cluster);
+                let _ = writeln!(text, "  via {gateways:?}");
+            }
+        }
+        let _ = writeln!(text, "scale {}", state.networks.scale());
+        all.insert(format!("{} {}", key.hostname, key.namespace), text);
+    }
+    for (key, workload) in snapshot.workloads() {
+        all.insert(format!("{key:?}"), format!("{workload:?}"));
+    }
+    all.insert("mesh".to_owned(), format!("{:?}", snapshot.mesh()));
+    all
 }
 
-/// A sidecar in [`CLUSTER`] and `namespace`, with interception and IPv4.
-pub fn sidecar(namespace: &str) -> Proxy {
-    Proxy {
-        id: Arc::from(format!(
-            "sidecar~10.0.0.9~client.{namespace}~{namespace}.svc.cluster.local"
-        )),
-        kind: NodeKind::Sidecar,
-        name: Arc::from("client"),
+/// Name and namespace.
+pub fn meta(name: &str, namespace: &str) -> ObjectMeta {
+    ObjectMeta {
+        created: Arc::from("2026-01-01T00:00:00Z"),
+        name: Arc::from(name),
         namespace: Namespace::from(namespace),
-        domain: Arc::from(format!("{namespace}.svc.cluster.local")),
-        ips: ProxyIps(vec![IpAddr::from([10, 0, 0, 9])]),
-        cluster: ClusterId::from(CLUSTER),
-        network: None,
-        requested_networks: Arc::default(),
+    }
+}
+
+/// Labels out of pairs.
+pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().copied().collect()
+}
+
+/// A Service of namespace `default` that selects `app: name`; ports are name,
+/// number and target.
+pub fn service(name: &str, ports: &[(&str, u16, u16)]) -> KubeService {
+    let ports = ports.iter().map(|(name, port, target)| KubeServicePort {
+        name: Arc::from(*name),
+        port: *port,
+        protocol: match *name {
+            "http" => Protocol::Http,
+            "grpc" => Protocol::Grpc,
+            _ => Protocol::Tcp,
+        },
+        target_port: TargetPort::Number(*target),
+        node_port: None,
+    });
+    KubeService {
+        meta: meta(name, "default"),
         labels: Labels::default(),
-        locality: Locality::default(),
-        node: Arc::default(),
-        service_account: Arc::default(),
-        interception: InterceptionMode::Redirect,
-        unprivileged: false,
-        own_ports: BTreeSet::new(),
-        http_proxy_port: None,
-        version: Arc::default(),
-        extensions: BTreeSet::new(),
+        annotations: Labels::default(),
+        kind: ServiceType::ClusterIp,
+        cluster_ips: vec![IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))],
+        external_ips: Vec::new(),
+        load_balancer: Vec::new(),
+        ports: ports.collect(),
+        selector: labels(&[("app", name)]),
+        external_name: None,
+        node_local: false,
+        traffic_distribution: None,
+        publish_not_ready: false,
     }
 }
 
-/// A sidecar that applications dial.
-pub fn dialled_sidecar(namespace: &str) -> Proxy {
-    Proxy {
-        interception: InterceptionMode::None,
-        ..sidecar(namespace)
+/// A ready Pod of namespace `default` that takes mesh mTLS, on node `node-1`.
+///
+/// # Panics
+/// Where `ip` is no IP address.
+#[allow(clippy::expect_used, reason = "a test's own text")]
+pub fn pod(name: &str, ip: &str, own: &[(&str, &str)]) -> Pod {
+    let mesh = labels(&[("security.istio.io/tlsMode", "istio")]);
+    Pod {
+        meta: meta(name, "default"),
+        labels: mesh.overlaid(&labels(own)),
+        ips: vec![ip.parse().expect("an IP address")],
+        node: Arc::from("node-1"),
+        service_account: Arc::from("default"),
+        workload_name: Arc::from(name.rsplit_once('-').map_or(name, |(owner, _)| owner)),
+        ready: true,
+        terminating: false,
+        finished: false,
+        container_ports: Vec::new(),
     }
 }
 
-/// A gateway with the label `istio`.
-pub fn router(namespace: &str, istio: &str) -> Proxy {
-    Proxy {
-        kind: NodeKind::Router,
-        labels: [("istio", istio)].into_iter().collect(),
-        ..sidecar(namespace)
+/// A slice `<service>-1` of namespace `default`: its ports, and the pods with
+/// their addresses, all ready. A pod without a name is a bare address.
+///
+/// # Panics
+/// Where an address is no IP address.
+#[allow(clippy::expect_used, reason = "a test's own text")]
+pub fn slice(service: &str, ports: &[(&str, u16)], pods: &[(&str, &str)]) -> EndpointSlice {
+    let ports = ports.iter().map(|(name, port)| SlicePort {
+        name: Arc::from(*name),
+        port: *port,
+    });
+    let endpoints = pods.iter().map(|(pod, ip)| SliceEndpoint {
+        addresses: vec![ip.parse().expect("an IP address")],
+        ready: Some(true),
+        serving: Some(true),
+        terminating: Some(false),
+        pod: (!pod.is_empty()).then(|| Arc::from(*pod)),
+    });
+    EndpointSlice {
+        meta: meta(&format!("{service}-1"), "default"),
+        service: Arc::from(service),
+        mcs: false,
+        address_type: SliceAddressType::Ipv4,
+        ports: ports.collect(),
+        endpoints: endpoints.collect(),
+    }
+}
+
+/// A Node with labels.
+pub fn node(name: &str, own: &[(&str, &str)]) -> KubeNode {
+    KubeNode {
+        meta: meta(name, ""),
+        labels: labels(own),
+        external_ip: None,
+    }
+}
+
+/// A Namespace with labels.
+pub fn namespace(name: &str, own: &[(&str, &str)]) -> KubeNamespace {
+    KubeNamespace {
+        meta: meta(name, ""),
+        labels: labels(own),
+        annotations: Labels::default(),
     }
 }

@@ -51,7 +51,7 @@ mod named_resources {
 
     use super::*;
     use crate::model::{Protocol, Resolution};
-    use crate::testing::world::{external, service, sidecar, snapshot};
+    use crate::testing::snapshot::{external, service, sidecar, snapshot};
 
     fn world() -> Arc<Snapshot> {
         let web = service("web", "ns").port("http", 80, Protocol::Http);

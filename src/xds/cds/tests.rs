@@ -17,7 +17,7 @@ use crate::model::{
     OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, Resolution, TargetPort,
     TlsSetting, TrafficDistribution, TypeUrl,
 };
-use crate::testing::world::{
+use crate::testing::snapshot::{
     ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
     snapshot, snapshot_of,
 };

@@ -10,7 +10,7 @@ use prost::Message;
 use super::entries::{Entries, Wish};
 use crate::mesh::Snapshot;
 use crate::model::{InterceptionMode, Protocol, Proxy, ProxyIps, Resolution, TypeUrl};
-use crate::testing::world::{
+use crate::testing::snapshot::{
     ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot,
 };
 use crate::xds::tests::{named, names, resources};

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::domains::Domains;
 use crate::mesh::MeshState;
 use crate::model::{MeshConfig, OutboundPolicy, Protocol, Proxy, Resolution, Service, TypeUrl};
-use crate::testing::world::{
+use crate::testing::snapshot::{
     ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot, snapshot_of,
 };
 use crate::xds::tests::{named, resources};
