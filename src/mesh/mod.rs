@@ -29,5 +29,7 @@ pub use peer_authentication::PeerAuthentications;
 pub use reader::{SnapshotReader, Writer};
 pub use rules::{RuleClient, Rules};
 pub use scope::{EgressScope, Scope};
-pub use service_state::{EdsKey, ServiceState};
-pub use snapshot::{ConfigMemo, Generation, HostServices, MeshState, PodKey, Snapshot, Update};
+pub use service_state::{ClusterKey, EdsKey, ServiceState};
+pub use snapshot::{
+    ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
+};

@@ -16,8 +16,10 @@ impl Labels {
     /// assert_eq!(labels.get("tier"), None);
     /// ```
     pub fn get(&self, key: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
-        self.0.get(at).map(|(_, v)| v.as_ref())
+        // Not a binary search: of few labels most differ in length already,
+        // which is seen without following a pointer.
+        let found = self.0.iter().find(|(k, _)| **k == *key);
+        found.map(|(_, value)| value.as_ref())
     }
 
     /// Whether every pair of `selector` stands in this set. An empty selector

@@ -7,6 +7,7 @@
 mod cluster_local;
 mod cluster_name;
 mod destination_rule;
+mod duration;
 mod endpoint;
 mod export_to;
 mod features;
@@ -31,6 +32,7 @@ pub use destination_rule::{
     ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
     OutlierDetection, PolicySettings, Subset, TlsSetting, TrafficPolicy, ZoneAwareLb,
 };
+pub use duration::parse_duration;
 pub use endpoint::{
     Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
 };

@@ -1,3 +1,5 @@
 //! Builders, model client and in-process server that tests and benches share.
 
+pub mod snapshot;
+pub mod state;
 pub mod world;

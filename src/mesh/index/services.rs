@@ -77,6 +77,7 @@ impl Index {
             mesh: Arc::clone(&self.mesh),
             features: Arc::clone(&self.features),
             eds: crate::wire::Memo::default(),
+            clusters: crate::wire::Memo::default(),
         })
     }
 
