@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --features testing --bench index_apply`
 
+#![allow(clippy::indexing_slicing, reason = "a bench may panic")]
 #![allow(clippy::expect_used, reason = "a bench may panic")]
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 #![allow(missing_docs, reason = "criterion's macros make the items")]
@@ -13,6 +14,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use isthmus::mesh::{Change, Event, Index, Writer};
 use isthmus::model::{ClusterId, EndpointSlice, Features, Namespace, Object, ObjectKind, Pod};
 use isthmus::testing::world;
+
+/// The binary's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CLUSTERS: [&str; 3] = ["c1", "c2", "c3"];
 const SERVICES: usize = 10_000;
@@ -89,9 +94,24 @@ fn full_world() -> Index {
     for cluster in CLUSTERS {
         let network = [("topology.istio.io/network", cluster)];
         let system = world::namespace("istio-system", &network);
-        reset(&mut index, cluster, ObjectKind::Namespace, vec![system.into()]);
-        reset(&mut index, cluster, ObjectKind::Node, (0..NODES).map(node).collect());
-        reset(&mut index, cluster, ObjectKind::Service, (0..SERVICES).map(service).collect());
+        reset(
+            &mut index,
+            cluster,
+            ObjectKind::Namespace,
+            vec![system.into()],
+        );
+        reset(
+            &mut index,
+            cluster,
+            ObjectKind::Node,
+            (0..NODES).map(node).collect(),
+        );
+        reset(
+            &mut index,
+            cluster,
+            ObjectKind::Service,
+            (0..SERVICES).map(service).collect(),
+        );
         // As a watch delivers them: in pages, not all at once.
         for from in (0..SERVICES).step_by(500) {
             let upsert = |object: Object| Event {
@@ -99,7 +119,9 @@ fn full_world() -> Index {
                 change: Change::Upsert(object),
             };
             let of = from..from + 500;
-            let pods = of.clone().flat_map(|s| (0..PODS).map(move |p| pod(s, p).into()));
+            let pods = of
+                .clone()
+                .flat_map(|s| (0..PODS).map(move |p| pod(s, p).into()));
             index.apply(pods.map(upsert));
             index.apply(of.map(|s| upsert(slice(s, true).into())));
         }
@@ -119,7 +141,9 @@ fn apply(c: &mut Criterion) {
     let mut index = full_world();
     let endpoints = SERVICES * PODS * CLUSTERS.len();
     let each = resident().saturating_sub(before) / endpoints;
-    println!("memory: {endpoints} endpoints, {each} bytes each (pods, slices and snapshot included)");
+    println!(
+        "memory: {endpoints} endpoints, {each} bytes each (pods, slices and snapshot included)"
+    );
     let (writer, reader) = Writer::new();
     let states = [false, true].map(|ready| Object::from(slice(5_000, ready)));
     let mut turn = 1;

@@ -35,6 +35,9 @@ impl Interner {
 
     /// The shared copy of `labels`, made of shared texts.
     pub(super) fn labels(&mut self, labels: &Labels) -> Labels {
+        if labels.is_empty() {
+            return Labels::default();
+        }
         if let Some(known) = self.labels.get(labels) {
             return known.clone();
         }

@@ -11,12 +11,12 @@ use foldhash::fast::FixedState;
 
 use super::{
     PeerAuthentications,
-    kube_state::{KeptPod, NamespaceState},
+    kube_state::{KeptEndpoint, KeptPod, KeptSlice, NamespaceState},
     workloads::WorkloadSources,
 };
 use crate::model::{
     Address, Discoverability, Endpoint, EndpointSlice, Health, NetworkId, PersistentSession,
-    SliceAddressType, SliceEndpoint, Workload,
+    SliceAddressType, Workload,
 };
 
 /// What the endpoints of one service in one cluster are made from.
@@ -52,25 +52,23 @@ impl SliceJoin<'_> {
         joined.endpoints
     }
 
-    fn join(&self, slice: &EndpointSlice, joined: &mut Joined) {
+    fn join(&self, slice: &KeptSlice, joined: &mut Joined) {
         for endpoint in &slice.endpoints {
             let health = self.health(endpoint);
-            for ip in &endpoint.addresses {
-                let Some(workload) = self.workload(endpoint, *ip, joined) else {
-                    continue;
-                };
-                for port in &slice.ports {
-                    joined.add(Endpoint {
-                        address: Address::Ip(*ip),
-                        port: port.port,
-                        health,
-                        discoverability: self.discoverability,
-                        mtls_disabled: self.mtls_disabled(&workload, port.port),
-                        weight: 1,
-                        port_name: Arc::clone(&port.name),
-                        workload: Arc::clone(&workload),
-                    });
-                }
+            let Some(workload) = self.workload(endpoint, joined) else {
+                continue;
+            };
+            for port in &slice.ports {
+                joined.add(Endpoint {
+                    address: Address::Ip(endpoint.address),
+                    port: port.port,
+                    health,
+                    discoverability: self.discoverability,
+                    mtls_disabled: self.mtls_disabled(&workload, port.port),
+                    weight: 1,
+                    port_name: Arc::clone(&port.name),
+                    workload: Arc::clone(&workload),
+                });
             }
         }
     }
@@ -84,7 +82,7 @@ impl SliceJoin<'_> {
 
     /// istiod: `endpointHealthStatus`. An absent `serving` or `terminating`
     /// counts as true, an absent `ready` too.
-    fn health(&self, endpoint: &SliceEndpoint) -> Health {
+    fn health(&self, endpoint: &KeptEndpoint) -> Health {
         if endpoint.ready != Some(false) {
             return Health::Healthy;
         }
@@ -102,12 +100,8 @@ impl SliceJoin<'_> {
     }
 
     /// The workload at an address; none while the pod it names is unknown.
-    fn workload(
-        &self,
-        endpoint: &SliceEndpoint,
-        ip: IpAddr,
-        joined: &mut Joined,
-    ) -> Option<Arc<Workload>> {
+    fn workload(&self, endpoint: &KeptEndpoint, joined: &mut Joined) -> Option<Arc<Workload>> {
+        let ip = endpoint.address;
         let of = |pod: &KeptPod| pod.workload.clone();
         if let Some(name) = &endpoint.pod {
             return self.namespace.pods.get(name)?.known().and_then(of);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::model::{
     EndpointSlice, KubeGateway, KubeNamespace, KubeNode, KubeService, Labels, Locality, Namespace,
-    Pod, ServiceImport, Workload, WorkloadEntry,
+    Pod, ServiceImport, SlicePort, Workload, WorkloadEntry,
 };
 
 /// A map with a fixed hasher; never iterated into output.
@@ -47,7 +47,7 @@ pub(super) struct NamespaceState {
     /// Whether a discovery selector selects it.
     pub(super) selected: bool,
     pub(super) services: Map<Arc<str>, Arc<KubeService>>,
-    pub(super) slices: Map<Arc<str>, EndpointSlice>,
+    pub(super) slices: Map<Arc<str>, KeptSlice>,
     /// Names of the slices of each service, sorted.
     pub(super) slices_of: Map<Arc<str>, SmallVec<[Arc<str>; 1]>>,
     pub(super) pods: Map<Arc<str>, PodSlot>,
@@ -85,6 +85,26 @@ pub(super) struct PodFacts {
     pub(super) ready: bool,
     pub(super) terminating: bool,
     pub(super) finished: bool,
+}
+
+/// What is kept of an `EndpointSlice`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct KeptSlice {
+    pub(super) service: Arc<str>,
+    pub(super) ports: Box<[SlicePort]>,
+    /// One per address.
+    pub(super) endpoints: Box<[KeptEndpoint]>,
+}
+
+/// One address of a slice.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct KeptEndpoint {
+    pub(super) address: IpAddr,
+    pub(super) ready: Option<bool>,
+    pub(super) serving: Option<bool>,
+    pub(super) terminating: Option<bool>,
+    /// The pod it names.
+    pub(super) pod: Option<Arc<str>>,
 }
 
 /// What is kept of a Node.
@@ -130,6 +150,26 @@ impl PodFacts {
     /// (istiod: `shouldPodBeInEndpoints` and ready).
     pub(super) fn serves(&self) -> bool {
         self.ready && !self.terminating && !self.finished && !self.ips.is_empty()
+    }
+}
+
+impl From<EndpointSlice> for KeptSlice {
+    fn from(slice: EndpointSlice) -> Self {
+        let endpoints = slice.endpoints.iter().flat_map(|endpoint| {
+            let addresses = endpoint.addresses.iter();
+            addresses.map(|address| KeptEndpoint {
+                address: *address,
+                ready: endpoint.ready,
+                serving: endpoint.serving,
+                terminating: endpoint.terminating,
+                pod: endpoint.pod.clone(),
+            })
+        });
+        Self {
+            service: slice.service,
+            endpoints: endpoints.collect(),
+            ports: slice.ports.into(),
+        }
     }
 }
 

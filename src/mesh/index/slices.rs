@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::{Ignored, Index, dirty::Need, kube::At};
 use crate::mesh::{
     kube_endpoints,
-    kube_state::{add, remove},
+    kube_state::{KeptSlice, add, remove},
 };
 use crate::model::{ClusterId, EndpointSlice, Namespace, ObjectKey, ObjectKind, SliceAddressType};
 
 impl Index {
     pub(super) fn set_slice(&mut self, at: &At, new: Option<EndpointSlice>) {
         let new = new.and_then(|slice| self.counted(at, slice));
+        let new = new.map(KeptSlice::from);
         let held = self.place(at).slices.get(&at.name);
         if held == new.as_ref() {
             return;
@@ -47,12 +48,11 @@ impl Index {
     }
 
     /// Joins a new slice with its service and its pods, sharing their names.
-    fn link(&mut self, at: &At, slice: &mut EndpointSlice) {
+    fn link(&mut self, at: &At, slice: &mut KeptSlice) {
         slice.service = self.interner.text(&slice.service);
         for port in &mut slice.ports {
             port.name = self.interner.text(&port.name);
         }
-        slice.endpoints.shrink_to_fit();
         let mut pending = 0;
         let held = self.place(at);
         add(
@@ -63,9 +63,8 @@ impl Index {
         );
         for endpoint in &mut slice.endpoints {
             let Some(name) = &mut endpoint.pod else {
-                for ip in &endpoint.addresses {
-                    held.addresses.add_bare(*ip, &at.name, &held.pods);
-                }
+                let ip = endpoint.address;
+                held.addresses.add_bare(ip, &at.name, &held.pods);
                 continue;
             };
             if let Some((shared, _)) = held.pods.get_key_value(name) {
@@ -81,15 +80,13 @@ impl Index {
         }
     }
 
-    fn unlink(&mut self, at: &At, slice: &EndpointSlice) {
+    fn unlink(&mut self, at: &At, slice: &KeptSlice) {
         let mut settled = 0;
         let held = self.place(at);
         remove(&mut held.slices_of, &slice.service, &at.name);
         for endpoint in &slice.endpoints {
             let Some(name) = &endpoint.pod else {
-                for ip in &endpoint.addresses {
-                    held.addresses.remove_bare(*ip, &at.name);
-                }
+                held.addresses.remove_bare(endpoint.address, &at.name);
                 continue;
             };
             if let Some(slot) = held.pods.get_mut(name) {
