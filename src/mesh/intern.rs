@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use foldhash::fast::FixedState;
 
-use crate::model::Labels;
+use crate::model::{KubeService, Labels, Namespace};
 
 /// Named container ports.
 pub(super) type Ports = Arc<[(Arc<str>, u16)]>;
@@ -60,6 +60,23 @@ impl Interner {
             .collect();
         self.ports.insert(Arc::clone(&made));
         made
+    }
+
+    /// A Service made of shared texts.
+    pub(super) fn service(&mut self, service: KubeService) -> KubeService {
+        let mut service = KubeService {
+            labels: self.labels(&service.labels),
+            annotations: self.labels(&service.annotations),
+            selector: self.labels(&service.selector),
+            ..service
+        };
+        service.meta.created = self.text(&service.meta.created);
+        service.meta.namespace = Namespace::shared(self.text(&service.meta.namespace));
+        service.ports.shrink_to_fit();
+        for port in &mut service.ports {
+            port.name = self.text(&port.name);
+        }
+        service
     }
 
     /// Drops what nobody else holds, if enough has come since the last time.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Ignored, Index, dirty::Need, kube::At};
 use crate::mesh::{Change, Event};
-use crate::model::{ClusterId, MeshConfig, MeshNetworks, Object, ObjectKey, ObjectKind};
+use crate::model::{ClusterId, MeshConfig, MeshNetworks, Namespace, Object, ObjectKey, ObjectKind};
 
 /// The object of an upsert; none of a delete.
 macro_rules! only {
@@ -72,8 +72,8 @@ impl Index {
     fn set(&mut self, cluster: &ClusterId, key: &ObjectKey, object: Option<Object>) {
         self.ignored.remove(&(cluster.clone(), key.clone()));
         let at = At {
-            cluster: cluster.clone(),
-            namespace: key.namespace.clone(),
+            cluster: ClusterId::shared(self.interner.text(cluster)),
+            namespace: Namespace::shared(self.interner.text(&key.namespace)),
             name: Arc::clone(&key.name),
         };
         match key.kind {

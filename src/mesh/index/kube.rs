@@ -193,7 +193,7 @@ impl Index {
     }
 
     pub(super) fn set_service(&mut self, at: &At, new: Option<KubeService>) {
-        let new = new.map(Arc::new);
+        let new = new.map(|service| Arc::new(self.interner.service(service)));
         let labelled = new
             .as_ref()
             .is_some_and(|s| gateways::is_labelled(&s.labels));
