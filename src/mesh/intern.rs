@@ -5,7 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use foldhash::fast::FixedState;
 
-use crate::model::{KubeService, Labels, Namespace};
+use super::kube_state::PodTemplate;
+use crate::model::{KubeService, Labels, Namespace, Pod};
 
 /// Named container ports.
 pub(super) type Ports = Arc<[(Arc<str>, u16)]>;
@@ -17,6 +18,7 @@ pub(super) struct Interner {
     texts: HashSet<Arc<str>, FixedState>,
     labels: HashSet<Labels, FixedState>,
     ports: HashSet<Ports, FixedState>,
+    templates: HashSet<Arc<PodTemplate>, FixedState>,
     sweep_at: usize,
 }
 
@@ -49,8 +51,23 @@ impl Interner {
         made
     }
 
-    /// The shared copy of a pod's named ports.
-    pub(super) fn ports(&mut self, ports: &[(Arc<str>, u16)]) -> Ports {
+    /// The shared copy of what a pod has in common with others.
+    pub(super) fn template(&mut self, pod: &Pod) -> Arc<PodTemplate> {
+        let template = PodTemplate {
+            labels: self.labels(&pod.labels),
+            service_account: self.text(&pod.service_account),
+            workload_name: self.text(&pod.workload_name),
+            ports: self.ports(&pod.container_ports),
+        };
+        if let Some(known) = self.templates.get(&template) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(template);
+        self.templates.insert(Arc::clone(&made));
+        made
+    }
+
+    fn ports(&mut self, ports: &[(Arc<str>, u16)]) -> Ports {
         if let Some(known) = self.ports.get(ports) {
             return Arc::clone(known);
         }
@@ -81,13 +98,17 @@ impl Interner {
 
     /// Drops what nobody else holds, if enough has come since the last time.
     pub(super) fn sweep(&mut self) {
-        let held = self.texts.len() + self.labels.len() + self.ports.len();
-        if held < self.sweep_at.max(Self::SMALLEST_SWEEP) {
+        if self.len() < self.sweep_at.max(Self::SMALLEST_SWEEP) {
             return;
         }
-        self.labels.retain(|labels| labels.holders() > 1);
-        self.ports.retain(|ports| Arc::strong_count(ports) > 1);
-        self.texts.retain(|text| Arc::strong_count(text) > 1);
-        self.sweep_at = 2 * (self.texts.len() + self.labels.len());
+        self.templates.retain(|held| Arc::strong_count(held) > 1);
+        self.labels.retain(|held| held.holders() > 1);
+        self.ports.retain(|held| Arc::strong_count(held) > 1);
+        self.texts.retain(|held| Arc::strong_count(held) > 1);
+        self.sweep_at = 2 * self.len();
+    }
+
+    fn len(&self) -> usize {
+        self.texts.len() + self.labels.len() + self.ports.len() + self.templates.len()
     }
 }

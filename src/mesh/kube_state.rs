@@ -76,15 +76,21 @@ pub(super) struct KeptPod {
 /// What is kept of a Pod.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PodFacts {
-    pub(super) labels: Labels,
+    pub(super) template: Arc<PodTemplate>,
     pub(super) ips: SmallVec<[IpAddr; 1]>,
     pub(super) node: Arc<str>,
-    pub(super) service_account: Arc<str>,
-    pub(super) workload_name: Arc<str>,
-    pub(super) container_ports: Ports,
     pub(super) ready: bool,
     pub(super) terminating: bool,
     pub(super) finished: bool,
+}
+
+/// What pods of one owner have in common, and share.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct PodTemplate {
+    pub(super) labels: Labels,
+    pub(super) service_account: Arc<str>,
+    pub(super) workload_name: Arc<str>,
+    pub(super) ports: Ports,
 }
 
 /// What is kept of an `EndpointSlice`.
@@ -134,12 +140,9 @@ pub(super) struct Addresses {
 impl PodFacts {
     pub(super) fn new(pod: &Pod, interner: &mut Interner) -> Self {
         Self {
-            labels: interner.labels(&pod.labels),
+            template: interner.template(pod),
             ips: pod.ips.iter().copied().collect(),
             node: interner.text(&pod.node),
-            service_account: interner.text(&pod.service_account),
-            workload_name: interner.text(&pod.workload_name),
-            container_ports: interner.ports(&pod.container_ports),
             ready: pod.ready,
             terminating: pod.terminating,
             finished: pod.finished,

@@ -19,6 +19,7 @@ pub mod rules;
 pub mod scope;
 pub mod service_entry;
 mod service_state;
+mod sharded;
 mod snapshot;
 mod workloads;
 

@@ -12,7 +12,10 @@ use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::{ChangeLog, ChangeSet, Changes, ServiceState};
+use super::{
+    ChangeLog, ChangeSet, Changes, ServiceState,
+    sharded::{Sharded, Workloads},
+};
 use crate::model::{
     ClusterId, Features, Gateway, Hostname, MeshConfig, Namespace, Sidecar, Workload,
 };
@@ -49,56 +52,6 @@ pub struct MeshState {
 pub type HostServices = SmallVec<[Arc<ServiceState>; 1]>;
 
 type Map<K, V> = HashMap<K, V, FixedState>;
-
-/// Number of copy-on-write shards: one change at 100 k services copies a map
-/// of 400, not of 100 k.
-const SHARDS: usize = 256;
-
-/// A hash map in copy-on-write shards: cloning it shares all of them.
-#[derive(Clone)]
-pub(super) struct Sharded<K, V> {
-    shards: Box<[Arc<Map<K, V>>]>,
-}
-
-impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
-    pub(super) fn get<Q>(&self, key: &Q) -> Option<&V>
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.shards.get(Self::at(key))?.get(key)
-    }
-
-    /// Sets or, with `None`, removes the value of `key`.
-    pub(super) fn set(&mut self, key: K, value: Option<V>) {
-        let Some(shard) = self.shards.get_mut(Self::at(&key)) else {
-            return;
-        };
-        let shard = Arc::make_mut(shard);
-        match value {
-            Some(value) => shard.insert(key, value),
-            None => shard.remove(&key),
-        };
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
-    }
-
-    fn at<Q: Hash + ?Sized>(key: &Q) -> usize {
-        use std::hash::BuildHasher;
-        // The top bits: hashbrown uses the others for its own buckets.
-        (FixedState::default().hash_one(key) >> 56) as usize % SHARDS
-    }
-}
-
-impl<K, V> Default for Sharded<K, V> {
-    fn default() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Arc::new(Map::default())).collect(),
-        }
-    }
-}
 
 /// Names a value derived from the configuration, and says of which type it is.
 /// It must hold everything beside the configuration that the value depends on.
@@ -160,7 +113,7 @@ impl fmt::Debug for ConfigMemo {
 pub struct Snapshot {
     pub(super) generation: Generation,
     pub(super) services: Sharded<Hostname, HostServices>,
-    pub(super) workloads: Sharded<PodKey, Arc<Workload>>,
+    pub(super) workloads: Workloads,
     pub(super) mesh: Arc<MeshState>,
     pub(super) memo: Arc<ConfigMemo>,
     pub(super) log: ChangeLog,
@@ -188,7 +141,7 @@ impl Snapshot {
     }
 
     /// All workloads, in no order.
-    pub fn workloads(&self) -> impl Iterator<Item = (&PodKey, &Arc<Workload>)> {
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.iter()
     }
 
@@ -218,7 +171,7 @@ impl Snapshot {
                 .set(host, (!services.is_empty()).then_some(services));
         }
         for (key, workload) in update.workloads {
-            next.workloads.set(key, workload);
+            next.workloads.set(&key, workload);
         }
         if let Some(mesh) = update.mesh {
             next.mesh = mesh;

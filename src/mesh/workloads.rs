@@ -49,20 +49,28 @@ impl WorkloadSources<'_> {
         pod: &PodFacts,
         interner: &mut Interner,
     ) -> Workload {
-        let locality = locality_label(&pod.labels).unwrap_or_else(|| {
+        let template = &*pod.template;
+        let locality = locality_label(&template.labels).unwrap_or_else(|| {
             let node = self.nodes.get(&*pod.node);
             node.map(|n| n.locality.clone()).unwrap_or_default()
         });
-        let network = self.networks.network(&pod.labels, pod.ips.first().copied());
+        let network = self
+            .networks
+            .network(&template.labels, pod.ips.first().copied());
         let place = Place {
             cluster: self.cluster,
             locality: &locality,
             node: &pod.node,
             network: network.as_ref(),
         };
-        let labels = topology_labels(&pod.labels, &place, interner);
-        let metadata = telemetry_metadata(&pod.workload_name, namespace, &pod.labels, self.cluster);
-        let identity = identity(self.trust_domain, namespace, &pod.service_account);
+        let labels = topology_labels(&template.labels, &place, interner);
+        let metadata = telemetry_metadata(
+            &template.workload_name,
+            namespace,
+            &template.labels,
+            self.cluster,
+        );
+        let identity = identity(self.trust_domain, namespace, &template.service_account);
         Workload {
             name: Arc::clone(name),
             namespace: namespace.clone(),
@@ -70,11 +78,11 @@ impl WorkloadSources<'_> {
             network,
             locality,
             labels,
-            tls_mode: TlsMode::parse(pod.labels.get(TLS_MODE).unwrap_or_default()),
+            tls_mode: TlsMode::parse(template.labels.get(TLS_MODE).unwrap_or_default()),
             identity: interner.text(&identity),
             node: Arc::clone(&pod.node),
             metadata: interner.text(&metadata),
-            ports: Arc::clone(&pod.container_ports),
+            ports: Arc::clone(&template.ports),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::mesh::{Change, Event, Index, ServiceState, Snapshot};
 use crate::model::{
     Address, ClusterId, EndpointSlice, Features, KubeNamespace, KubeNode, KubeService,
     KubeServicePort, Labels, MeshConfig, MeshNetworks, Namespace, Object, ObjectKey, ObjectMeta,
-    Pod, Protocol, ServiceType, SliceAddressType, SliceEndpoint, SlicePort, TargetPort,
+    Pod, Protocol, ServiceType, SliceAddressType, SliceEndpoint, SlicePort, TargetPort, Workload,
 };
 
 /// An index that takes events one by one.
@@ -118,8 +118,15 @@ pub fn contents(snapshot: &Snapshot) -> BTreeMap<String, String> {
         let _ = writeln!(text, "scale {}", state.networks.scale());
         all.insert(format!("{} {}", key.hostname, key.namespace), text);
     }
-    for (key, workload) in snapshot.workloads() {
-        all.insert(format!("{key:?}"), format!("{workload:?}"));
+    for workload in snapshot.workloads() {
+        let Workload {
+            cluster,
+            namespace,
+            name,
+            ..
+        } = &**workload;
+        let key = format!("{cluster} {namespace} {name}");
+        all.insert(key, format!("{workload:?}"));
     }
     all.insert("mesh".to_owned(), format!("{:?}", snapshot.mesh()));
     all
