@@ -6,10 +6,12 @@
 
 mod changes;
 mod event;
+mod reader;
 mod service_state;
 mod snapshot;
 
 pub use changes::{ChangeLog, ChangeSet, Changes};
 pub use event::{Change, Event, Object, ObjectKey, ObjectKind};
+pub use reader::{SnapshotReader, Writer};
 pub use service_state::{EdsKey, ServiceState};
 pub use snapshot::{ConfigMemo, Generation, HostServices, MeshState, PodKey, Snapshot, Update};

@@ -1,1 +1,5 @@
 //! Builders, model client and in-process server that tests and benches share.
+
+pub mod ads_server;
+pub mod ads_world;
+pub mod client;
