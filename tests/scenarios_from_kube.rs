@@ -10,6 +10,7 @@
 )]
 
 mod support {
+    #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) mod kube;
     pub(crate) mod plane;
     pub(crate) mod scenario;
@@ -32,7 +33,7 @@ const READER: &str = "\
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata:
-  name: readers-of-the-test
+  name: test-reader
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: isthmus-reader}
 subjects:
 - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'isthmus:readers'}
@@ -40,9 +41,18 @@ subjects:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
-  name: readers-of-the-test
+  name: test-reader
   namespace: istio-system
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: isthmus-reader}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'isthmus:readers'}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: test-remote-clusters
+  namespace: istio-system
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: isthmus-remote-clusters}
 subjects:
 - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'isthmus:readers'}
 ";

@@ -240,3 +240,140 @@ fn a_live_answer_reads_as_its_recording() {
     let recorded = Answers::from_json(&json).expect("a recording");
     assert_eq!(Answers::from(&live), recorded);
 }
+
+mod against_a_server {
+    use std::pin::Pin;
+
+    use envoy_types::pb::envoy::{
+        config::{endpoint::v3::ClusterLoadAssignment, listener::v3::Listener},
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+            Resource,
+            aggregated_discovery_service_server::{
+                AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+            },
+        },
+    };
+    use envoy_types::util::pack_any;
+    use futures::{Stream, StreamExt, stream};
+    use prost::{Message, Name};
+    use tokio::{net::TcpListener, task::JoinSet};
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+    use super::{Cluster, ClusterDiscoveryType, DiscoveryType};
+    use crate::testing::record::{RecordError, record};
+
+    type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+    /// Two EDS clusters, whose endpoints come in an answer each; and a push of
+    /// something else before them.
+    struct Slow {
+        removes: bool,
+    }
+
+    fn resource<T: Message + Name>(name: &str, message: T) -> Resource {
+        Resource {
+            name: name.to_owned(),
+            resource: Some(pack_any(message)),
+            ..Resource::default()
+        }
+    }
+
+    fn response(type_url: String, resources: Vec<Resource>) -> DeltaDiscoveryResponse {
+        DeltaDiscoveryResponse {
+            type_url,
+            resources,
+            nonce: "n".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn cluster(name: &str) -> Resource {
+        let kind = ClusterDiscoveryType::Type(DiscoveryType::Eds.into());
+        let cluster = Cluster {
+            name: name.to_owned(),
+            cluster_discovery_type: Some(kind),
+            ..Cluster::default()
+        };
+        resource(name, cluster)
+    }
+
+    fn answers(request: &DeltaDiscoveryRequest, removes: bool) -> Vec<DeltaDiscoveryResponse> {
+        if !request.response_nonce.is_empty() {
+            return Vec::new();
+        }
+        let url = request.type_url.clone();
+        if url == Cluster::type_url() {
+            return vec![response(url, vec![cluster("a"), cluster("b")])];
+        }
+        if url == Listener::type_url() {
+            return vec![response(url, Vec::new())];
+        }
+        assert_eq!(request.resource_names_subscribe, ["a", "b"]);
+        let endpoints = |name| vec![resource(name, ClusterLoadAssignment::default())];
+        let second = if removes {
+            DeltaDiscoveryResponse {
+                removed_resources: vec!["b".to_owned()],
+                ..response(url.clone(), Vec::new())
+            }
+        } else {
+            response(url.clone(), endpoints("b"))
+        };
+        let push = response(Cluster::type_url(), vec![cluster("a")]);
+        vec![push, response(url, endpoints("a")), second]
+    }
+
+    #[tonic::async_trait]
+    impl AggregatedDiscoveryService for Slow {
+        type StreamAggregatedResourcesStream = Answer<DiscoveryResponse>;
+        type DeltaAggregatedResourcesStream = Answer<DeltaDiscoveryResponse>;
+
+        async fn stream_aggregated_resources(
+            &self,
+            _: Request<Streaming<DiscoveryRequest>>,
+        ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+            Err(Status::unimplemented("delta only"))
+        }
+
+        async fn delta_aggregated_resources(
+            &self,
+            request: Request<Streaming<DeltaDiscoveryRequest>>,
+        ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+            let removes = self.removes;
+            let answers = request.into_inner().flat_map(move |request| {
+                let answers = request.map(|request| answers(&request, removes));
+                stream::iter(answers.unwrap_or_default()).map(Ok)
+            });
+            Ok(Response::new(Box::pin(answers)))
+        }
+    }
+
+    async fn recorded(removes: bool) -> Result<crate::testing::record::Recording, RecordError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let service = AggregatedDiscoveryServiceServer::new(Slow { removes });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(
+            Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        let proxy = &super::scenarios()[0].proxies[0];
+        record(&address, proxy).await
+    }
+
+    #[tokio::test]
+    async fn a_recording_waits_for_every_name_it_asked_for() {
+        let recording = recorded(false).await.expect("a recording");
+        let names: Vec<_> = recording.endpoints.keys().collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_removed_name_is_an_answer() {
+        let recording = recorded(true).await.expect("a recording");
+        let names: Vec<_> = recording.endpoints.keys().collect();
+        assert_eq!(names, ["a"]);
+    }
+}
