@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 
 modules=$(go env GOMODCACHE 2>/dev/null || true)
 if ! { [ -d "$modules" ] && [ -w "$modules" ]; }; then
-	export GOPATH="$cache/path" GOMODCACHE="$cache/path/pkg/mod" GOCACHE="$cache/build" GOENV=off
+	export GOPATH="$cache/path" GOMODCACHE="$cache/path/pkg/mod" GOCACHE="$cache/build"
 fi
 # One set of flags, so that vet and build share what they compile; -modcacherw
 # because Go writes its module cache read-only, which `rm -rf` cannot remove.
