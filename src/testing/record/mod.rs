@@ -15,4 +15,4 @@ mod tests;
 pub use answers::{Answers, Group, Target};
 pub use client::{RecordError, Recording, record};
 pub use json::AnswersError;
-pub use scenario::{ControlPlane, ProxyLocality, ProxySpec, Scenario, ScenarioError};
+pub use scenario::{ControlPlane, Scenario, ScenarioError};

@@ -1,7 +1,6 @@
 //! The files of one folder of `tests/scenarios`.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -9,6 +8,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{Answers, AnswersError};
+use crate::client::ProxySpec;
 
 /// A seed system: clusters, control planes, and proxies with istiod's answers.
 #[derive(Debug, Clone)]
@@ -31,33 +31,6 @@ pub struct ControlPlane {
     /// The clusters that it has a remote Secret of.
     #[serde(default)]
     pub remote: Vec<String>,
-}
-
-/// A proxy as it introduces itself.
-#[derive(Debug, Clone, Deserialize)]
-pub struct ProxySpec {
-    /// Name of its recording.
-    pub name: String,
-    /// Envoy node id: `type~ip~pod.namespace~domain`.
-    pub id: String,
-    /// Envoy node locality.
-    #[serde(default)]
-    pub locality: ProxyLocality,
-    /// Envoy node metadata.
-    #[serde(default)]
-    pub metadata: BTreeMap<String, serde_json::Value>,
-}
-
-/// Where a proxy runs.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct ProxyLocality {
-    /// Region.
-    pub region: String,
-    /// Zone.
-    pub zone: String,
-    /// Part of the zone.
-    pub sub_zone: String,
 }
 
 /// Why a scenario cannot be read.
@@ -127,7 +100,7 @@ impl Scenario {
     pub fn proxies_of(&self, plane: &ControlPlane) -> impl Iterator<Item = &ProxySpec> {
         let only = self.control_planes.len() == 1;
         let proxies = self.proxies.iter();
-        proxies.filter(move |proxy| only || proxy.cluster() == Some(&plane.cluster))
+        proxies.filter(move |proxy| only || proxy.text("CLUSTER_ID") == Some(&plane.cluster))
     }
 
     /// What istiod answered a proxy.
@@ -138,12 +111,6 @@ impl Scenario {
             .join(format!("{}.json", proxy.name));
         let recorded = Answers::from_json(&read(&path)?);
         recorded.map_err(|source| ScenarioError::Recording { path, source })
-    }
-}
-
-impl ProxySpec {
-    fn cluster(&self) -> Option<&str> {
-        self.metadata.get("CLUSTER_ID")?.as_str()
     }
 }
 
