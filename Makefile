@@ -60,6 +60,7 @@ doc: ## API documentation, for contributors, in target/doc
 bench: ## The benchmarks of docs/PERFORMANCE.md
 	cargo bench --locked
 
+# The flags of sanitizers are unstable, but the pinned compiler has their runtime.
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) ## Each fuzz target for FUZZ_SECONDS
 	@set -e; for target in fuzz/fuzz_targets/*.rs; do \

@@ -8,7 +8,6 @@
 )]
 
 mod support {
-    #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) mod kube;
 }
 

@@ -10,7 +10,6 @@
 )]
 
 mod support {
-    #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) mod kube;
     pub(crate) mod plane;
     pub(crate) mod scenario;

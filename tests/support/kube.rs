@@ -1,5 +1,7 @@
 //! Real Kubernetes API servers, one process each.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
