@@ -3,6 +3,7 @@
 pub mod ads_server;
 pub mod ads_world;
 pub mod client;
+pub mod record;
 pub mod snapshot;
 pub mod state;
 pub mod world;
