@@ -1,1 +1,5 @@
 //! Watches clusters and turns their objects into [`crate::mesh::Event`]s.
+
+pub mod dns;
+pub mod kube;
+pub mod multicluster;
