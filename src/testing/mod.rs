@@ -1,1 +1,3 @@
 //! Builders, model client and in-process server that tests and benches share.
+
+pub mod record;
