@@ -1,9 +1,8 @@
 //! How long to wait before asking an API server again.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
+
+use crate::registry::jitter::jittered;
 
 /// Doubling pauses with jitter: the one policy for every request of a watch.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +34,6 @@ impl Backoff {
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
-}
-
-/// Between half of `pause` and all of it.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    // RandomState is seeded per process and per value: random enough to spread
-    // load, with no further dependency.
-    let random = RandomState::new().build_hasher().finish() % 1000;
-    pause / 2 + pause.mul_f64(random as f64 / 2000.0)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tracing::{Instrument, info, info_span};
 use super::{
     ParseObject,
     api::Resource,
-    backoff::{Backoff, jittered},
+    backoff::Backoff,
     config_map::{MeshRole, MeshSink},
     crds::{self, CrdSink, Crds},
     kinds::WatchedKind,
@@ -23,6 +23,7 @@ use super::{
     watch::{End, Watch},
 };
 use crate::mesh::Event;
+use crate::registry::jitter::jittered;
 
 /// Pause before asking again for a kind that should be served soon.
 const SOON: Duration = Duration::from_secs(1);

@@ -12,9 +12,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     api::{Failure, Head, Line, Resource},
-    backoff::{Backoff, jittered},
+    backoff::Backoff,
     status::Progress,
 };
+use crate::registry::jitter::jittered;
 
 /// How long a watch lasts before it is opened again; with jitter, as the
 /// watches of a process all begin together.
