@@ -17,7 +17,7 @@ use super::{
     yaml,
 };
 use crate::model::{
-    ClusterLocalHosts, ExportTo, Hostname, LabelSelector, MeshConfig, Namespace, Requirement,
+    ClusterLocalHosts, ExportTo, LabelSelector, MeshConfig, Namespace, Requirement,
 };
 
 /// Why mesh-wide settings are not used.
@@ -276,7 +276,8 @@ fn discovery_host(mesh: &Mesh<'_>) -> Option<Arc<str>> {
 }
 
 fn export_to(names: &List<Text<'_>>) -> ExportTo {
-    ExportTo::from_names(names.iter().map(|n| &**n)).unwrap_or_default()
+    // A `.` stays: whose namespace it is, each object knows.
+    ExportTo::parse(names.iter().map(|n| &**n), &Namespace::from(".")).unwrap_or_default()
 }
 
 fn time(field: &str, text: &Text<'_>, default: Duration) -> Result<Duration, Problem> {
@@ -301,42 +302,14 @@ fn port(field: &str, number: Int, default: u16) -> Result<u16, Problem> {
     }
 }
 
-/// Which hosts stay inside each cluster, istio's defaults included
-/// (split-horizon §4.4).
+/// Which hosts stay inside each cluster, istio's defaults included.
 fn cluster_local(mesh: &Mesh<'_>, domain: &str, discovery_host: &str) -> ClusterLocalHosts {
-    let discovery = if discovery_host.ends_with(domain) {
-        discovery_host.to_owned()
-    } else {
-        format!("{discovery_host}.{domain}")
-    };
-    let mut defaults = vec![
-        format!("*.kube-system.svc.{domain}"),
-        format!("kubernetes.default.svc.{domain}"),
-        discovery,
-    ];
-    let mut local = ClusterLocalHosts::default();
-    for setting in &*mesh.service_settings {
-        let is_local = setting.settings.as_ref().and_then(|s| s.cluster_local);
-        let is_local = is_local.unwrap_or_default();
-        for host in &*setting.hosts {
-            if !is_local {
-                defaults.retain(|default| !overrides(host, default));
-            }
-            local.hosts.insert(Hostname::from(&**host), is_local);
-        }
-    }
-    local.hosts.extend(
-        defaults
-            .into_iter()
-            .map(|host| (Hostname::from(host), true)),
-    );
-    local
-}
-
-/// Whether an entry that is not cluster-local takes a default away.
-fn overrides(host: &str, default: &str) -> bool {
-    let wildcard = default.strip_prefix('*');
-    host == default || wildcard.is_some_and(|suffix| host.ends_with(suffix))
+    let settings = mesh.service_settings.iter().map(|entry| {
+        let is_local = entry.settings.as_ref().and_then(|s| s.cluster_local);
+        let hosts = entry.hosts.iter().map(|host| &**host).collect();
+        (is_local.unwrap_or_default(), hosts)
+    });
+    ClusterLocalHosts::new(settings, domain, discovery_host)
 }
 
 impl Selector<'_> {

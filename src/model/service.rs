@@ -1,14 +1,13 @@
 //! Services: what can be called, on which ports, by whom.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{ClusterId, Hostname, Labels, Namespace, ObjectMeta, Provider, TargetPort};
+use super::{
+    ClusterId, ExportTo, Features, Hostname, Labels, Namespace, ObjectMeta, Provider, TargetPort,
+    TrafficDistribution,
+};
 
 /// The identity of a service across clusters (namespace sameness).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,78 +81,6 @@ pub struct ServicePort {
     pub protocol: Protocol,
 }
 
-/// Who may see a service or a rule (`exportTo`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub enum ExportTo {
-    /// `*`.
-    #[default]
-    Everyone,
-    /// `~`.
-    Nobody,
-    /// Named namespaces; `.`, the object's own, until [`ExportTo::within`].
-    Namespaces(BTreeSet<Namespace>),
-}
-
-impl ExportTo {
-    /// Reads the entries of an `exportTo`; none where there is no entry, so
-    /// that the mesh's default holds. istio: `*` wins over `~`, and `~` over
-    /// names. A `.` stays until [`Self::within`].
-    ///
-    /// ```
-    /// use isthmus::model::{ExportTo, Namespace};
-    /// let own = Namespace::from("web");
-    /// let read = |names: &str| ExportTo::from_names(names.split(',')).map(|e| e.within(&own));
-    /// assert!(read("., db").is_some_and(|e| e.includes("web") && e.includes("db")));
-    /// assert_eq!(read("~, db"), Some(ExportTo::Nobody));
-    /// assert_eq!(read(""), None);
-    /// ```
-    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let names = names.into_iter().map(str::trim).filter(|n| !n.is_empty());
-        let names: BTreeSet<Namespace> = names.map(Namespace::from).collect();
-        match () {
-            () if names.is_empty() => None,
-            () if names.contains("*") => Some(Self::Everyone),
-            () if names.contains("~") => Some(Self::Nobody),
-            () => Some(Self::Namespaces(names)),
-        }
-    }
-
-    /// The same with `.` replaced by the namespace that the object is in.
-    #[must_use]
-    pub fn within(self, own: &Namespace) -> Self {
-        match self {
-            Self::Namespaces(mut names) => {
-                if names.remove(".") {
-                    names.insert(own.clone());
-                }
-                Self::Namespaces(names)
-            }
-            other => other,
-        }
-    }
-
-    /// Whether proxies of `namespace` may see it.
-    pub fn includes(&self, namespace: &str) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::Nobody => false,
-            Self::Namespaces(names) => names.contains(namespace),
-        }
-    }
-}
-
-/// `spec.trafficDistribution` or its annotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum TrafficDistribution {
-    /// No preference.
-    #[default]
-    Any,
-    /// Network, region, zone (`PreferSameZone`, `PreferClose`).
-    PreferSameZone,
-    /// Network, region, zone, subzone, node (`PreferSameNode`).
-    PreferSameNode,
-}
-
 /// Persistent sessions of a service, asked for by label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PersistentSession {
@@ -164,6 +91,20 @@ pub enum PersistentSession {
     Cookie,
     /// By header (`istio.io/persistent-session-header`).
     Header,
+}
+
+impl PersistentSession {
+    /// What the labels of a service ask for; the cookie label wins.
+    pub fn of(labels: &Labels, features: &Features) -> Self {
+        let set = |name: &str| labels.get(name).is_some_and(|value| !value.is_empty());
+        if set(&features.session_label) {
+            Self::Cookie
+        } else if set(&features.session_header_label) {
+            Self::Header
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// What one Kubernetes cluster says of a service: needed for VIPs and for the
@@ -214,7 +155,7 @@ pub struct Service {
     pub distribution: TrafficDistribution,
     /// Persistent sessions.
     pub persistent_session: PersistentSession,
-    /// DNS clusters use `LOGICAL_DNS` (`networking.istio.io/connect-strategy`).
+    /// DNS clusters use `LOGICAL_DNS` (`istio.io/connect-strategy: RACE_FIRST_TCP_CONNECT`).
     pub logical_dns: bool,
     /// Service accounts its SAN list must hold beyond those of its endpoints.
     pub subject_alt_names: Vec<Arc<str>>,

@@ -19,8 +19,7 @@ use crate::model::{ExportTo, Labels, Namespace};
 
 /// `exportTo`; none means the mesh's default.
 fn export_to(names: &List<Text<'_>>, own: &Namespace) -> Option<ExportTo> {
-    let names = ExportTo::from_names(names.iter().map(|n| &**n));
-    names.map(|names| names.within(own))
+    ExportTo::parse(names.iter().map(|n| &**n), own)
 }
 
 /// Looks a word up, or says which ones there are.

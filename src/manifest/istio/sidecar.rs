@@ -108,8 +108,10 @@ impl Listener<'_> {
         };
         let hosts = self.hosts.iter().enumerate();
         let hosts = hosts.map(|(i, host)| pattern(host, || format!("{field}.hosts[{i}]")));
+        let protocol = self.port.as_ref().map(|p| &*p.protocol).unwrap_or_default();
         Ok(EgressListener {
             port,
+            http_proxy: protocol.eq_ignore_ascii_case("HTTP_PROXY"),
             bind: self.bind.arc(),
             capture_mode: self.capture_mode(field)?,
             hosts: scope.keep(hosts),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Map, Text},
-    meta::{HEALTH_CHECKED, Meta, from_json, labels},
+    meta::{GROUP, HEALTH_CHECKED, Meta, from_json, labels},
 };
 use crate::model::{NetworkId, ObjectKind, WorkloadEntry, WorkloadTarget};
 
@@ -62,6 +62,7 @@ pub(in crate::manifest) fn read(
         labels: manifest.metadata.labels(),
         target: spec.read("spec", scope),
         healthy: is_healthy(&manifest.metadata, manifest.status),
+        group: Arc::from(manifest.metadata.annotation(GROUP).unwrap_or_default()),
     })
 }
 
