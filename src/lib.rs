@@ -8,6 +8,8 @@
 pub mod admin;
 pub mod ads;
 pub mod app;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod manifest;
 pub mod mesh;

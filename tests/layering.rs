@@ -9,6 +9,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("model", 0),
     ("wire", 0),
     ("telemetry", 0),
+    ("client", 1),
     ("manifest", 1),
     ("config", 1),
     ("mesh", 1),

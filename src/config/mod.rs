@@ -1,1 +1,152 @@
-//! One validated `Config` from flags and istiod-named environment.
+//! One validated [`Config`] from flags and istiod-named environment, made at
+//! start and passed down. No other module reads either.
+
+mod args;
+mod listen;
+mod log_levels;
+mod values;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+pub use args::DiscoveryArgs;
+pub use listen::{ListenAddress, ListenError};
+pub use log_levels::LogLevels;
+
+use crate::model::{ClusterId, Features, Namespace};
+
+/// Everything `isthmus discovery` was told, checked.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where clusters come from.
+    pub source: Source,
+    /// Id of the config cluster.
+    pub cluster_id: ClusterId,
+    /// Names that proxies may use for a cluster: alias → id.
+    pub cluster_aliases: BTreeMap<ClusterId, ClusterId>,
+    /// System namespace of the mesh.
+    pub namespace: Namespace,
+    /// Revision: the mesh `ConfigMap` is `istio`, or `istio-REVISION`.
+    pub revision: String,
+    /// File that wins over the `ConfigMap`'s mesh settings.
+    pub mesh_config: Option<PathBuf>,
+    /// File that wins over the `ConfigMap`'s networks.
+    pub networks_config: Option<PathBuf>,
+    /// Addresses.
+    pub listen: Listen,
+    /// Limits and keepalive of streams.
+    pub streams: Streams,
+    /// Least time between two publishes.
+    pub debounce: Duration,
+    /// Switches that change answers.
+    pub features: Features,
+    /// Log output.
+    pub log: LogLevels,
+    /// Logs as JSON.
+    pub log_as_json: bool,
+    /// How long streams may go on after a stop was asked for.
+    pub shutdown: Duration,
+    /// Flags and variables of istiod's that were given and have no effect here.
+    pub unused: Vec<String>,
+}
+
+/// Where clusters come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Folders of manifests.
+    Files(Vec<(ClusterId, PathBuf)>),
+    /// API servers.
+    Kube(Box<KubeSource>),
+}
+
+/// How API servers are found and read.
+#[derive(Debug, Clone)]
+pub struct KubeSource {
+    /// Kubeconfig of the config cluster; the pod's own credentials without it.
+    pub kubeconfig: Option<PathBuf>,
+    /// Folder of kubeconfigs of remote clusters, in place of Secrets.
+    pub remote_kubeconfigs: Option<PathBuf>,
+    /// Kubeconfig parts that are refused unless listed here.
+    pub insecure_options: BTreeSet<String>,
+    /// How long readiness waits for a remote cluster; zero for not at all.
+    pub remote_timeout: Duration,
+    /// Remote Secrets are read from the cluster isthmus runs in.
+    pub local_secrets: bool,
+    /// API group of Multi-Cluster Services.
+    pub mcs_group: Arc<str>,
+    /// API version of Multi-Cluster Services.
+    pub mcs_version: Arc<str>,
+}
+
+/// Listening addresses; none where the flag is empty.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// Readiness and debug views.
+    pub http: Option<ListenAddress>,
+    /// Plain-text ADS.
+    pub grpc: Option<ListenAddress>,
+    /// Metrics and version.
+    pub monitoring: Option<ListenAddress>,
+}
+
+/// Limits of streams.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    /// Quiet time after which a connection is pinged.
+    pub keepalive_interval: Duration,
+    /// How long a ping may go unanswered.
+    pub keepalive_timeout: Duration,
+    /// Age at which a connection is asked to reconnect.
+    pub max_age: Option<Duration>,
+    /// Largest request, in bytes.
+    pub max_request_bytes: usize,
+    /// New streams per second.
+    pub max_new_per_second: u32,
+    /// Concurrent streams of one connection.
+    pub max_concurrent: u32,
+}
+
+/// Why the flags and variables make no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Two folders have one cluster name.
+    #[error("--cluster-dir names cluster {0:?} twice; give each cluster one folder")]
+    DuplicateCluster(ClusterId),
+    /// No folder is the config cluster's.
+    #[error(
+        "no --cluster-dir is named {wanted:?}: set --cluster-id to one of {given}, whose Istio objects are then read"
+    )]
+    NoConfigCluster {
+        /// The config cluster's id.
+        wanted: ClusterId,
+        /// The names given.
+        given: String,
+    },
+    /// A path is missing.
+    #[error("{flag}: {path:?} {problem}")]
+    Path {
+        /// The flag.
+        flag: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Flags that exclude each other.
+    #[error("{0}")]
+    Conflict(String),
+    /// An address does not parse or resolve.
+    #[error("{flag}: {source}")]
+    Listen {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong.
+        source: ListenError,
+    },
+}

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use super::{ExportTo, Labels, ObjectMeta};
 
 /// A `DestinationRule`, its host made fully qualified.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationRule {
     /// Age, name, namespace.
     pub meta: ObjectMeta,
     /// Full host name or wildcard (`*.example.com`, `*`).
     pub host: Arc<str>,
-    /// Which namespaces may use it.
-    pub export_to: ExportTo,
+    /// Which namespaces may use it; none means the mesh's default.
+    pub export_to: Option<ExportTo>,
     /// Client workloads it applies to; empty means all that see it.
     pub workload_selector: Labels,
     /// Policy for all subsets.
@@ -22,7 +22,7 @@ pub struct DestinationRule {
 }
 
 /// A named part of a host's endpoints.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subset {
     /// Name.
     pub name: Arc<str>,
@@ -33,7 +33,7 @@ pub struct Subset {
 }
 
 /// Settings, with those of single ports beside them.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrafficPolicy {
     /// For ports without an entry of their own.
     pub base: PolicySettings,
@@ -42,7 +42,7 @@ pub struct TrafficPolicy {
 }
 
 /// What a traffic policy may set.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PolicySettings {
     /// Load balancing.
     pub load_balancer: Option<LoadBalancer>,
@@ -55,7 +55,7 @@ pub struct PolicySettings {
 }
 
 /// `loadBalancer`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LoadBalancer {
     /// `simple`, as written (`ROUND_ROBIN`, `PASSTHROUGH` …).
     pub simple: Option<Arc<str>>,

@@ -28,6 +28,12 @@ macro_rules! id {
                 Self(Arc::from(text))
             }
         }
+        impl std::str::FromStr for $name {
+            type Err = std::convert::Infallible;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(Self::from(text))
+            }
+        }
         impl From<String> for $name {
             fn from(text: String) -> Self {
                 Self(Arc::from(text))

@@ -54,12 +54,12 @@ pub struct ServiceEntry {
     pub endpoints: Vec<WorkloadTarget>,
     /// Pods and `WorkloadEntry`s of its namespace; none where it is absent.
     pub workload_selector: Option<Labels>,
-    /// Who may see it.
-    pub export_to: ExportTo,
+    /// Who may see it; none means the mesh's default.
+    pub export_to: Option<ExportTo>,
     /// `subjectAltNames`.
     pub subject_alt_names: Vec<Arc<str>>,
-    /// `networking.istio.io/connect-strategy: FIRST_HEALTHY_RACE`-like
-    /// annotation that asks for `LOGICAL_DNS`.
+    /// Annotation `istio.io/connect-strategy: RACE_FIRST_TCP_CONNECT` (in any
+    /// case), which asks for `LOGICAL_DNS`.
     pub logical_dns: bool,
     /// Annotation `networking.istio.io/traffic-distribution`, as written.
     pub traffic_distribution: Option<Arc<str>>,
@@ -108,6 +108,9 @@ pub struct WorkloadEntry {
     pub target: WorkloadTarget,
     /// False where it carries a health check and its condition is not true.
     pub healthy: bool,
+    /// Annotation `istio.io/autoRegistrationGroup`, empty where absent: the
+    /// workload name that telemetry shows.
+    pub group: Arc<str>,
 }
 
 /// How much mTLS a `PeerAuthentication` asks for.
@@ -122,6 +125,17 @@ pub enum MtlsMode {
     Permissive,
     /// Only mTLS.
     Strict,
+}
+
+impl MtlsMode {
+    /// This mode, or `inherited` where it is unset.
+    #[must_use]
+    pub fn or(self, inherited: Self) -> Self {
+        match self {
+            Self::Unset => inherited,
+            set => set,
+        }
+    }
 }
 
 /// A `PeerAuthentication`.
@@ -140,7 +154,8 @@ pub struct PeerAuthentication {
 /// A host pattern of a `Sidecar`: `namespace/dns name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPattern {
-    /// `*`, `.`, `~` or a namespace.
+    /// `*`, `.` or a namespace. Behind a `~` the pattern excludes what it
+    /// matches; `~` alone stands for `~*`.
     pub namespace: Namespace,
     /// Host, `*.suffix` or `*`.
     pub host: Arc<str>,
@@ -163,6 +178,9 @@ pub enum CaptureMode {
 pub struct EgressListener {
     /// `port`: number, protocol, name. Without it the entry covers all ports.
     pub port: Option<(u16, Protocol, Arc<str>)>,
+    /// The port's protocol is `HTTP_PROXY`: it takes requests for any port of
+    /// the services it imports.
+    pub http_proxy: bool,
     /// `bind`: an IP or `unix://` path; empty for the default.
     pub bind: Arc<str>,
     /// `captureMode`.

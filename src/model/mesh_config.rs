@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    ClusterId, ExportTo, Hostname, LabelSelector, LocalityLb, Namespace, NetworkId, OutboundPolicy,
-    ZoneAwareLb,
+    ClusterId, ClusterLocalHosts, ExportTo, Hostname, LabelSelector, LocalityLb, Namespace,
+    NetworkId, OutboundPolicy, ZoneAwareLb,
 };
 
 /// What isthmus reads of `MeshConfig`.
@@ -70,31 +70,6 @@ impl Default for MeshConfig {
             inbound_localhost: false,
             discovery_host: Arc::from("istiod.istio-system.svc"),
         }
-    }
-}
-
-/// `serviceSettings[]`, in order: hosts (exact or `*.suffix`) and whether they
-/// are cluster-local. istio's own defaults are added by the reader.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ClusterLocalHosts {
-    /// Pattern → cluster-local. Exact host first, then the longest wildcard.
-    pub hosts: BTreeMap<Hostname, bool>,
-}
-
-impl ClusterLocalHosts {
-    /// Whether endpoints of `host` are only for proxies of their own cluster.
-    pub fn contains(&self, host: &Hostname) -> bool {
-        if let Some(answer) = self.hosts.get(host) {
-            return *answer;
-        }
-        let wildcards = self.hosts.iter().filter(|(pattern, _)| {
-            pattern
-                .strip_prefix('*')
-                .is_some_and(|suffix| host.ends_with(suffix))
-        });
-        wildcards
-            .max_by_key(|(pattern, _)| pattern.len())
-            .is_some_and(|(_, answer)| *answer)
     }
 }
 

@@ -4,9 +4,12 @@
 //! A *cluster* here is always a Kubernetes cluster ([`ClusterId`]); an Envoy
 //! cluster is named by a [`ClusterName`].
 
+mod cluster_local;
 mod cluster_name;
 mod destination_rule;
+mod duration;
 mod endpoint;
+mod export_to;
 mod features;
 mod id;
 mod istio;
@@ -15,20 +18,25 @@ mod labels;
 mod locality;
 mod mesh_config;
 mod network;
+mod object;
 mod proxy;
 mod selector;
 mod service;
+mod traffic_distribution;
 mod type_url;
 mod view;
 
+pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
 pub use destination_rule::{
     ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
     OutlierDetection, PolicySettings, Subset, TlsSetting, TrafficPolicy, ZoneAwareLb,
 };
+pub use duration::parse_duration;
 pub use endpoint::{
     Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
 };
+pub use export_to::ExportTo;
 pub use features::Features;
 pub use id::{ClusterId, Hostname, Namespace, NetworkId};
 pub use istio::{
@@ -43,16 +51,15 @@ pub use kube::{
 };
 pub use labels::Labels;
 pub use locality::Locality;
-pub use mesh_config::{
-    ClusterLocalHosts, DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember,
-};
+pub use mesh_config::{DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember};
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
+pub use object::{Object, ObjectKey, ObjectKind};
 pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
-    ExportTo, PersistentSession, Protocol, Registration, Resolution, Service, ServiceKey,
-    ServicePort, TrafficDistribution,
+    PersistentSession, Protocol, Registration, Resolution, Service, ServiceKey, ServicePort,
 };
+pub use traffic_distribution::TrafficDistribution;
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};
 

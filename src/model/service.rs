@@ -1,14 +1,13 @@
 //! Services: what can be called, on which ports, by whom.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{ClusterId, Hostname, Labels, Namespace, ObjectMeta, Provider, TargetPort};
+use super::{
+    ClusterId, ExportTo, Features, Hostname, Labels, Namespace, ObjectMeta, Provider, TargetPort,
+    TrafficDistribution,
+};
 
 /// The identity of a service across clusters (namespace sameness).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,41 +81,6 @@ pub struct ServicePort {
     pub protocol: Protocol,
 }
 
-/// Who may see a service or a rule (`exportTo`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub enum ExportTo {
-    /// `*`.
-    #[default]
-    Everyone,
-    /// `~`.
-    Nobody,
-    /// `.` (resolved to its own namespace) and named namespaces.
-    Namespaces(BTreeSet<Namespace>),
-}
-
-impl ExportTo {
-    /// Whether proxies of `namespace` may see it.
-    pub fn includes(&self, namespace: &str) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::Nobody => false,
-            Self::Namespaces(names) => names.contains(namespace),
-        }
-    }
-}
-
-/// `spec.trafficDistribution` or its annotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum TrafficDistribution {
-    /// No preference.
-    #[default]
-    Any,
-    /// Network, region, zone (`PreferSameZone`, `PreferClose`).
-    PreferSameZone,
-    /// Network, region, zone, subzone, node (`PreferSameNode`).
-    PreferSameNode,
-}
-
 /// Persistent sessions of a service, asked for by label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PersistentSession {
@@ -127,6 +91,20 @@ pub enum PersistentSession {
     Cookie,
     /// By header (`istio.io/persistent-session-header`).
     Header,
+}
+
+impl PersistentSession {
+    /// What the labels of a service ask for; the cookie label wins.
+    pub fn of(labels: &Labels, features: &Features) -> Self {
+        let set = |name: &str| labels.get(name).is_some_and(|value| !value.is_empty());
+        if set(&features.session_label) {
+            Self::Cookie
+        } else if set(&features.session_header_label) {
+            Self::Header
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// What one Kubernetes cluster says of a service: needed for VIPs and for the
@@ -177,7 +155,7 @@ pub struct Service {
     pub distribution: TrafficDistribution,
     /// Persistent sessions.
     pub persistent_session: PersistentSession,
-    /// DNS clusters use `LOGICAL_DNS` (`networking.istio.io/connect-strategy`).
+    /// DNS clusters use `LOGICAL_DNS` (`istio.io/connect-strategy: RACE_FIRST_TCP_CONNECT`).
     pub logical_dns: bool,
     /// Service accounts its SAN list must hold beyond those of its endpoints.
     pub subject_alt_names: Vec<Arc<str>>,

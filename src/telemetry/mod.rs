@@ -1,1 +1,9 @@
-//! Logs and the metrics registry.
+//! Logs, the metrics registry and readiness.
+
+mod logs;
+mod metrics;
+mod readiness;
+
+pub use logs::{LogFormat, init_logs};
+pub use metrics::Registry;
+pub use readiness::{Block, Readiness};

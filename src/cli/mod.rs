@@ -1,0 +1,40 @@
+//! The commands of `isthmus`.
+
+mod discovery;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::DiscoveryArgs;
+
+/// Multi-cluster, multi-network xDS control plane.
+#[derive(Debug, Parser)]
+#[command(name = "isthmus", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve discovery to Envoy; takes istiod's flags and environment
+    Discovery(Box<DiscoveryArgs>),
+    /// Check flags, files and manifests as discovery would read them, and exit
+    Check(Box<DiscoveryArgs>),
+}
+
+/// Runs the command line and tells the exit status.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Discovery(args) => discovery::run(*args),
+        Command::Check(args) => discovery::check(*args),
+    };
+    match result {
+        Ok(status) => status,
+        Err(error) => {
+            anstream::eprintln!("isthmus: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Where clusters, mesh settings and networks come from.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    config::{ConfigError, KubeSource, Source, values},
+    model::ClusterId,
+};
+
+/// istiod's defaults; a file that is not there is then no error.
+const MESH_CONFIG: &str = "./etc/istio/config/mesh";
+const NETWORKS_CONFIG: &str = "./etc/istio/config/meshNetworks";
+
+#[derive(Debug, Args)]
+pub(super) struct ClusterArgs {
+    /// Read a cluster from a folder of Kubernetes manifests and follow its
+    /// changes; repeat for each cluster. Needs no Kubernetes
+    #[arg(long, value_name = "NAME=FOLDER", value_parser = values::cluster_dir)]
+    cluster_dir: Vec<(ClusterId, PathBuf)>,
+    /// Kubeconfig of the config cluster; without it, the pod's own credentials
+    #[arg(long, value_name = "FILE", conflicts_with = "cluster_dir")]
+    kubeconfig: Option<PathBuf>,
+    /// Kubeconfig used when --kubeconfig is not given and the file exists
+    #[arg(long, hide = true, env = "KUBECONFIG", value_name = "FILE")]
+    default_kubeconfig: Option<PathBuf>,
+    /// Id of the config cluster, whose Istio objects are read
+    #[arg(long, alias = "clusterID", env = "CLUSTER_ID", value_name = "NAME")]
+    cluster_id: Option<ClusterId>,
+    /// Other names that proxies may send for a cluster
+    #[arg(
+        long, alias = "clusterAliases", value_name = "ALIAS=CLUSTER",
+        value_delimiter = ',', value_parser = values::alias
+    )]
+    pub(super) cluster_aliases: Vec<(ClusterId, ClusterId)>,
+    /// System namespace of the mesh: remote Secrets, mesh ConfigMap, network label
+    #[arg(
+        short = 'n',
+        long,
+        alias = "clusterRegistriesNamespace",
+        env = "POD_NAMESPACE",
+        default_value = "istio-system",
+        value_name = "NAMESPACE"
+    )]
+    pub(super) namespace: String,
+    /// Revision of this control plane
+    #[arg(long, env = "REVISION", default_value = "default", value_name = "NAME")]
+    pub(super) revision: String,
+    /// DNS suffix of Kubernetes services
+    #[arg(long, default_value = "cluster.local", value_name = "SUFFIX")]
+    pub(super) domain: String,
+    /// Mesh settings; where the file exists it wins over the ConfigMap
+    #[arg(long, alias = "meshConfig", default_value = MESH_CONFIG, value_name = "FILE")]
+    mesh_config: PathBuf,
+    /// Mesh networks; where the file exists it wins over the ConfigMap
+    #[arg(long, alias = "networksConfig", default_value = NETWORKS_CONFIG, value_name = "FILE")]
+    networks_config: PathBuf,
+    /// Folder of kubeconfigs of remote clusters, in place of Secrets
+    #[arg(
+        long,
+        env = "PILOT_MULTICLUSTER_KUBECONFIG_PATH",
+        value_name = "FOLDER"
+    )]
+    multicluster_kubeconfig_path: Option<PathBuf>,
+    /// Parts of remote kubeconfigs that are allowed although unsafe: exec,
+    /// clientKey, clientCertificate, tokenFile, or an auth provider's name
+    #[arg(
+        long,
+        env = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    insecure_kubeconfig_options: Vec<String>,
+    /// How long readiness waits for a remote cluster; 0 for not at all
+    #[arg(
+        long, env = "PILOT_REMOTE_CLUSTER_TIMEOUT", default_value = "30s",
+        value_parser = values::duration, value_name = "DURATION"
+    )]
+    remote_cluster_timeout: Duration,
+    /// Read remote Secrets from the cluster isthmus runs in (with EXTERNAL_ISTIOD)
+    #[arg(
+        long, env = "LOCAL_CLUSTER_SECRET_WATCHER", default_value = "false",
+        num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = values::boolean, value_name = "BOOL"
+    )]
+    local_cluster_secret_watcher: bool,
+    /// The control plane runs outside the clusters it serves
+    #[arg(
+        long, env = "EXTERNAL_ISTIOD", default_value = "false",
+        num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = values::boolean, value_name = "BOOL"
+    )]
+    external_istiod: bool,
+    /// API group of Multi-Cluster Services
+    #[arg(
+        long,
+        env = "MCS_API_GROUP",
+        default_value = "multicluster.x-k8s.io",
+        value_name = "GROUP"
+    )]
+    mcs_api_group: String,
+    /// API version of Multi-Cluster Services
+    #[arg(
+        long,
+        env = "MCS_API_VERSION",
+        default_value = "v1alpha1",
+        value_name = "VERSION"
+    )]
+    mcs_api_version: String,
+}
+
+impl ClusterArgs {
+    pub(super) fn source(&self) -> Result<Source, ConfigError> {
+        if self.cluster_dir.is_empty() {
+            return Ok(Source::Kube(Box::new(self.kube_source()?)));
+        }
+        let mut seen = BTreeSet::new();
+        for (name, folder) in &self.cluster_dir {
+            if !seen.insert(name) {
+                return Err(ConfigError::DuplicateCluster(name.clone()));
+            }
+            folder_exists("--cluster-dir", folder)?;
+        }
+        Ok(Source::Files(self.cluster_dir.clone()))
+    }
+
+    fn kube_source(&self) -> Result<KubeSource, ConfigError> {
+        if let Some(file) = &self.kubeconfig {
+            file_exists("--kubeconfig", file)?;
+        }
+        if let Some(folder) = &self.multicluster_kubeconfig_path {
+            folder_exists("PILOT_MULTICLUSTER_KUBECONFIG_PATH", folder)?;
+        }
+        // istiod's chart always sets KUBECONFIG and mounts the file only for
+        // an external control plane.
+        let default = self
+            .default_kubeconfig
+            .clone()
+            .filter(|file| file.is_file());
+        Ok(KubeSource {
+            kubeconfig: self.kubeconfig.clone().or(default),
+            remote_kubeconfigs: self.multicluster_kubeconfig_path.clone(),
+            insecure_options: self.insecure_kubeconfig_options.iter().cloned().collect(),
+            remote_timeout: self.remote_cluster_timeout,
+            local_secrets: self.external_istiod && self.local_cluster_secret_watcher,
+            mcs_group: Arc::from(self.mcs_api_group.as_str()),
+            mcs_version: Arc::from(self.mcs_api_version.as_str()),
+        })
+    }
+
+    /// The config cluster's id: of folders it must name one, and a single
+    /// folder is the one.
+    pub(super) fn config_cluster(&self, source: &Source) -> Result<ClusterId, ConfigError> {
+        let Source::Files(folders) = source else {
+            return Ok(self
+                .cluster_id
+                .clone()
+                .unwrap_or_else(|| ClusterId::from("Kubernetes")));
+        };
+        match (folders.as_slice(), &self.cluster_id) {
+            ([(only, _)], None) => Ok(only.clone()),
+            (all, Some(id)) if all.iter().any(|(name, _)| name == id) => Ok(id.clone()),
+            (all, id) => {
+                let names: Vec<_> = all.iter().map(|(name, _)| &**name).collect();
+                let wanted = id.clone().unwrap_or_else(|| ClusterId::from("Kubernetes"));
+                Err(ConfigError::NoConfigCluster {
+                    wanted,
+                    given: names.join(", "),
+                })
+            }
+        }
+    }
+
+    pub(super) fn mesh_config_file(&self) -> Result<Option<PathBuf>, ConfigError> {
+        optional_file("--mesh-config", &self.mesh_config, MESH_CONFIG)
+    }
+
+    pub(super) fn networks_config_file(&self) -> Result<Option<PathBuf>, ConfigError> {
+        optional_file("--networks-config", &self.networks_config, NETWORKS_CONFIG)
+    }
+}
+
+fn folder_exists(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    Err(ConfigError::Path {
+        flag,
+        path: path.to_owned(),
+        problem: "is not a folder",
+    })
+}
+
+fn file_exists(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(ConfigError::Path {
+        flag,
+        path: path.to_owned(),
+        problem: "is not a file",
+    })
+}
+
+/// A file that was asked for must exist; the default one may be missing.
+fn optional_file(
+    flag: &'static str,
+    path: &Path,
+    default: &str,
+) -> Result<Option<PathBuf>, ConfigError> {
+    if path == Path::new(default) && !path.is_file() {
+        return Ok(None);
+    }
+    file_exists(flag, path).map(|()| Some(path.to_owned()))
+}

@@ -1,0 +1,58 @@
+//! The flags of `isthmus discovery`: istiod's, in kebab case, each also under
+//! istiod's own spelling and environment name.
+
+mod behaviour;
+mod clusters;
+mod serving;
+mod unused;
+
+use clap::Args;
+
+use self::{
+    behaviour::BehaviourArgs, clusters::ClusterArgs, serving::ServingArgs, unused::UnusedArgs,
+};
+use super::{Config, ConfigError};
+
+/// Flags of `isthmus discovery` and `isthmus check`.
+#[derive(Debug, Args)]
+pub struct DiscoveryArgs {
+    #[command(flatten, next_help_heading = "Clusters and mesh")]
+    clusters: ClusterArgs,
+    #[command(flatten, next_help_heading = "Listening and streams")]
+    serving: ServingArgs,
+    #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
+    behaviour: BehaviourArgs,
+    #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
+    unused: UnusedArgs,
+}
+
+impl DiscoveryArgs {
+    /// Checks the flags; looks at the file system only to tell a missing path.
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        let Self {
+            clusters,
+            serving,
+            behaviour,
+            unused,
+        } = self;
+        let source = clusters.source()?;
+        let cluster_id = clusters.config_cluster(&source)?;
+        Ok(Config {
+            source,
+            cluster_id,
+            namespace: clusters.namespace.as_str().into(),
+            mesh_config: clusters.mesh_config_file()?,
+            networks_config: clusters.networks_config_file()?,
+            revision: clusters.revision,
+            features: behaviour.features(&clusters.domain),
+            cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
+            listen: serving.listen()?,
+            streams: serving.streams(),
+            debounce: behaviour.debounce(),
+            log: serving.log_output_level,
+            log_as_json: serving.log_as_json,
+            shutdown: serving.shutdown_duration,
+            unused: unused.given(),
+        })
+    }
+}

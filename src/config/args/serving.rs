@@ -1,0 +1,137 @@
+//! Addresses, streams and logs.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::config::{ConfigError, Listen, ListenAddress, LogLevels, Streams, values};
+
+#[derive(Debug, Args)]
+pub(super) struct ServingArgs {
+    /// Address of plain-text ADS; empty turns it off
+    #[arg(
+        long,
+        alias = "grpcAddr",
+        default_value = ":15010",
+        value_name = "[HOST]:PORT"
+    )]
+    grpc_addr: String,
+    /// Address of /ready and debug views
+    #[arg(
+        long,
+        alias = "httpAddr",
+        default_value = ":8080",
+        value_name = "[HOST]:PORT"
+    )]
+    http_addr: String,
+    /// Address of /metrics and /version
+    #[arg(
+        long,
+        alias = "monitoringAddr",
+        default_value = ":15014",
+        value_name = "[HOST]:PORT"
+    )]
+    monitoring_addr: String,
+    /// Quiet time after which a connection is pinged
+    #[arg(
+        long, alias = "keepaliveInterval", default_value = "30s",
+        value_parser = values::duration, value_name = "DURATION"
+    )]
+    keepalive_interval: Duration,
+    /// How long a ping may go unanswered
+    #[arg(
+        long, alias = "keepaliveTimeout", default_value = "10s",
+        value_parser = values::duration, value_name = "DURATION"
+    )]
+    keepalive_timeout: Duration,
+    /// Age at which a connection is asked to reconnect; 0 for never
+    #[arg(
+        long, alias = "keepaliveMaxServerConnectionAge", default_value = "0",
+        value_parser = values::duration, value_name = "DURATION"
+    )]
+    keepalive_max_server_connection_age: Duration,
+    /// Largest request in bytes; a reconnecting proxy names all it holds
+    #[arg(
+        long, env = "ISTIO_GPRC_MAXRECVMSGSIZE", default_value_t = 64 << 20, value_name = "BYTES"
+    )]
+    max_request_bytes: usize,
+    /// Concurrent streams of one connection
+    #[arg(
+        long,
+        env = "ISTIO_GPRC_MAXSTREAMS",
+        default_value_t = 100_000,
+        value_name = "COUNT"
+    )]
+    max_concurrent_streams: u32,
+    /// New streams per second; 0 picks 15 + 5 per core, at most 100
+    #[arg(
+        long,
+        env = "PILOT_MAX_REQUESTS_PER_SECOND",
+        default_value_t = 0.0,
+        value_name = "RATE"
+    )]
+    max_new_streams_per_second: f64,
+    /// How long streams may go on after a stop was asked for
+    #[arg(
+        long, alias = "shutdownDuration", default_value = "10s",
+        value_parser = values::duration, value_name = "DURATION"
+    )]
+    pub(super) shutdown_duration: Duration,
+    /// Log level: LEVEL or SCOPE:LEVEL,… of debug, info, warn, error, none
+    #[arg(
+        long, alias = "log_output_level", default_value = "default:info",
+        value_parser = LogLevels::parse, value_name = "LEVELS"
+    )]
+    pub(super) log_output_level: LogLevels,
+    /// Log as JSON
+    #[arg(
+        long, alias = "log_as_json", default_value = "false",
+        num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = values::boolean, value_name = "BOOL"
+    )]
+    pub(super) log_as_json: bool,
+}
+
+impl ServingArgs {
+    pub(super) fn listen(&self) -> Result<Listen, ConfigError> {
+        let parse = |flag, text: &str| {
+            ListenAddress::parse(text).map_err(|source| ConfigError::Listen { flag, source })
+        };
+        let listen = Listen {
+            http: parse("--http-addr", &self.http_addr)?,
+            grpc: parse("--grpc-addr", &self.grpc_addr)?,
+            monitoring: parse("--monitoring-addr", &self.monitoring_addr)?,
+        };
+        if listen.grpc.is_none() {
+            let text = "--grpc-addr is empty: isthmus has no other ADS listener yet; give it one";
+            return Err(ConfigError::Conflict(text.to_owned()));
+        }
+        Ok(listen)
+    }
+
+    pub(super) fn streams(&self) -> Streams {
+        let age = self.keepalive_max_server_connection_age;
+        Streams {
+            keepalive_interval: self.keepalive_interval,
+            keepalive_timeout: self.keepalive_timeout,
+            // Go spells "never" as its longest duration, 292 years.
+            max_age: (!age.is_zero() && age < Duration::from_hours(876_000)).then_some(age),
+            max_request_bytes: self.max_request_bytes,
+            max_new_per_second: self.new_streams_per_second(),
+            max_concurrent: self.max_concurrent_streams,
+        }
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 1 ..= 1 million first"
+    )]
+    fn new_streams_per_second(&self) -> u32 {
+        if self.max_new_streams_per_second > 0.0 {
+            return self.max_new_streams_per_second.ceil().clamp(1.0, 1e6) as u32;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        u32::try_from(15 + 5 * cores).unwrap_or(100).min(100)
+    }
+}
