@@ -92,7 +92,7 @@ async fn remote_clusters_join_and_leave_with_their_secrets() {
     ];
     config.apply_remote_secret("both", &both).await;
     let mut world = World::start(options(config.kubeconfig_path()));
-    world.until_clusters("ready", |c| c.is_ready()).await;
+    world.until_clusters("ready", Clusters::is_ready).await;
     assert!(is(&world.clusters, "one", SyncState::Synced));
     assert_eq!(
         &*report(&world.clusters, "two").expect("two").source,
@@ -212,7 +212,7 @@ async fn clusters_that_do_not_answer_hold_nothing_up_for_longer_than_their_time(
         .await;
     assert!(!world.clusters.is_ready(), "two have not answered yet");
     world
-        .until_clusters("ready all the same", |c| c.is_ready())
+        .until_clusters("ready all the same", Clusters::is_ready)
         .await;
     let of = |name: &str| report(&world.clusters, name).expect(name);
     assert_eq!(of("wrong-token").sync, SyncState::TimedOut);

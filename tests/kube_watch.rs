@@ -12,30 +12,30 @@ mod support {
     pub(crate) mod world;
 }
 
-use std::sync::Arc;
-
 use isthmus::{
     mesh::{Change, ObjectKind},
-    model::MeshConfig,
-    registry::kube::{SyncState, WatchState},
+    registry::{
+        kube::{KubeMetrics, SyncState, WatchState},
+        multicluster::Clusters,
+    },
 };
 use support::{
     kube::ApiServer,
     world::{World, options},
 };
 
-const EXPORTS: &str = "serviceexports.multicluster.x-k8s.io";
+const RULES: &str = "destinationrules.networking.istio.io";
 
 const CRD: &str = "
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: serviceexports.multicluster.x-k8s.io}
+metadata: {name: destinationrules.networking.istio.io}
 spec:
-  group: multicluster.x-k8s.io
+  group: networking.istio.io
   scope: Namespaced
-  names: {plural: serviceexports, singular: serviceexport, kind: ServiceExport}
+  names: {plural: destinationrules, singular: destinationrule, kind: DestinationRule}
   versions:
-  - name: v1alpha1
+  - name: v1beta1
     served: true
     storage: true
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
@@ -45,9 +45,9 @@ fn namespace(name: &str) -> String {
     format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}")
 }
 
-fn export(name: &str, spec: &str) -> String {
+fn rule(name: &str, spec: &str) -> String {
     format!(
-        "{{apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceExport, \
+        "{{apiVersion: networking.istio.io/v1beta1, kind: DestinationRule, \
          metadata: {{name: {name}, namespace: default}}, spec: {spec}}}"
     )
 }
@@ -58,6 +58,17 @@ fn mesh_config_map(mesh: &str) -> String {
         "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, \
          data: {{mesh: {mesh}}}}}"
     )
+}
+
+/// What the counter of unreadable rules says.
+fn invalid(metrics: &KubeMetrics) -> String {
+    let mut registry = prometheus_client::registry::Registry::default();
+    metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encoded");
+    let of = format!("isthmus_invalid_objects_total{{cluster=\"config\",kind=\"{RULES}\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&of));
+    line.expect("the counter").to_owned()
 }
 
 fn install_crypto() {
@@ -73,12 +84,12 @@ async fn objects_come_and_go_and_so_do_their_kinds() {
     let metrics = options.metrics.clone();
     let mut world = World::start(options);
     world
-        .until_clusters("ready without any CRD", |c| c.is_ready())
+        .until_clusters("ready without any CRD", Clusters::is_ready)
         .await;
     assert!(world.has("config", ObjectKind::Namespace, "istio-system"));
     let report = world.clusters.reports().remove(0);
     assert_eq!(report.sync, SyncState::Synced, "{report:#?}");
-    assert_eq!(report.watches[EXPORTS].state, WatchState::Absent);
+    assert_eq!(report.watches[RULES].state, WatchState::Absent);
     assert_eq!(report.watches["pods"].state, WatchState::Synced);
 
     server.apply_yaml(&namespace("late")).await;
@@ -89,48 +100,42 @@ async fn objects_come_and_go_and_so_do_their_kinds() {
         .await;
 
     server.apply_yaml(CRD).await;
-    server.apply_yaml(&export("good", "{}")).await;
+    server.apply_yaml(&rule("good", "{host: a}")).await;
     world
         .until("a kind that was installed late", |w| {
-            w.has("config", ObjectKind::ServiceExport, "good")
+            w.has("config", ObjectKind::DestinationRule, "good")
         })
         .await;
 
     // A broken rewrite keeps the last good version, a broken new object nothing;
     // neither costs the next one anything.
-    server.apply_yaml(&export("good", "{broken: true}")).await;
-    server.apply_yaml(&export("bad", "{broken: true}")).await;
-    server.apply_yaml(&export("next", "{}")).await;
+    server.apply_yaml(&rule("good", "{host: []}")).await;
+    server.apply_yaml(&rule("bad", "{host: []}")).await;
+    server.apply_yaml(&rule("next", "{host: a}")).await;
     world
         .until("the object after a broken one", |w| {
-            w.has("config", ObjectKind::ServiceExport, "next")
+            w.has("config", ObjectKind::DestinationRule, "next")
         })
         .await;
-    let names = world.names("config", ObjectKind::ServiceExport);
+    let names = world.names("config", ObjectKind::DestinationRule);
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["good", "next"]);
-    let mut registry = prometheus_client::registry::Registry::default();
-    metrics.register(&mut registry);
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encoded");
-    let counter =
-        format!("isthmus_invalid_objects_total{{cluster=\"config\",kind=\"{EXPORTS}\"}} 2");
-    assert!(text.contains(&counter), "{text}");
+    assert_eq!(invalid(&metrics), "2");
 
-    server.delete_yaml(&export("next", "{}")).await;
+    server.delete_yaml(&rule("next", "{host: a}")).await;
     world
         .until("a deletion", |w| {
-            !w.has("config", ObjectKind::ServiceExport, "next")
+            !w.has("config", ObjectKind::DestinationRule, "next")
         })
         .await;
     server.delete_yaml(CRD).await;
     world
         .until("no objects of a kind that is gone", |w| {
-            w.names("config", ObjectKind::ServiceExport).is_empty()
+            w.names("config", ObjectKind::DestinationRule).is_empty()
         })
         .await;
     world
         .until_clusters("the kind is absent", |c| {
-            c.reports()[0].watches[EXPORTS].state == WatchState::Absent
+            c.reports()[0].watches[RULES].state == WatchState::Absent
         })
         .await;
     assert!(world.has("config", ObjectKind::Namespace, "late"));
@@ -141,15 +146,7 @@ async fn the_mesh_config_map_is_followed_and_a_malformed_one_changes_nothing() {
     install_crypto();
     let server = ApiServer::start().await;
     server.apply_yaml(&namespace("istio-system")).await;
-    let mut options = options(server.kubeconfig_path());
-    options.mesh = Some(Arc::new(|text: &str| match text {
-        "broken" => Err("broken".to_owned()),
-        text => Ok(MeshConfig {
-            trust_domain: Arc::from(text),
-            ..MeshConfig::default()
-        }),
-    }));
-    let mut world = World::start(options);
+    let mut world = World::start(options(server.kubeconfig_path()));
     let domains = |w: &World| -> Vec<String> {
         let changes = w.others.iter().filter_map(|(_, change)| match change {
             Change::MeshConfig(mesh) => Some(mesh.trust_domain.to_string()),
@@ -157,8 +154,10 @@ async fn the_mesh_config_map_is_followed_and_a_malformed_one_changes_nothing() {
         });
         changes.collect()
     };
-    world.until("defaults", |w| domains(w) == [""]).await;
-    for mesh in ["one", "broken", "two"] {
+    world
+        .until("defaults", |w| domains(w) == ["cluster.local"])
+        .await;
+    for mesh in ["trustDomain: one", "{broken", "trustDomain: two"] {
         server.apply_yaml(&mesh_config_map(mesh)).await;
     }
     world
@@ -166,11 +165,15 @@ async fn the_mesh_config_map_is_followed_and_a_malformed_one_changes_nothing() {
             domains(w).last().is_some_and(|d| d == "two")
         })
         .await;
-    assert!(!domains(&world).contains(&"broken".to_owned()));
+    assert!(
+        domains(&world)
+            .iter()
+            .all(|d| d != "cluster.local" || domains(&world)[0] == *d)
+    );
     server.delete_yaml(&mesh_config_map("")).await;
     world
         .until("defaults again", |w| {
-            domains(w).last().is_some_and(String::is_empty)
+            domains(w).last().is_some_and(|d| d == "cluster.local")
         })
         .await;
 }
@@ -183,7 +186,7 @@ async fn an_api_server_that_crashes_keeps_its_objects_and_is_followed_again() {
     let kubeconfig = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(kubeconfig.path(), server.kubeconfig("admin-token")).expect("written");
     let mut world = World::start(options(kubeconfig.path().to_owned()));
-    world.until_clusters("ready", |c| c.is_ready()).await;
+    world.until_clusters("ready", Clusters::is_ready).await;
 
     server.stop().await;
     world

@@ -7,8 +7,9 @@ use std::{
 };
 
 use isthmus::{
+    manifest::{MCS_GROUP, MCS_VERSION},
     mesh::{Change, Event, Object, ObjectKey, ObjectKind},
-    model::{ClusterId, Features, KubeNamespace, Namespace, ObjectMeta, ServiceExport},
+    model::{ClusterId, Features},
     registry::multicluster::{Clusters, Options, run},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
@@ -52,7 +53,7 @@ impl World {
         let all = async {
             while !done(self) {
                 let batch = self.events.recv().await.expect("the registry runs");
-                batch.into_iter().for_each(|event| self.apply(event));
+                self.take(batch);
             }
         };
         if timeout(LIMIT, all).await.is_err() {
@@ -70,12 +71,17 @@ impl World {
             while !done(&self.clusters) {
                 let next = timeout(Duration::from_millis(20), self.events.recv()).await;
                 if let Ok(Some(batch)) = next {
-                    batch.into_iter().for_each(|event| self.apply(event));
+                    self.take(batch);
                 }
             }
         };
-        if timeout(LIMIT, all).await.is_err() {
-            panic!("never: {what}\n{:#?}", self.clusters.reports());
+        let met = timeout(LIMIT, all).await.is_ok();
+        assert!(met, "never: {what}\n{:#?}", self.clusters.reports());
+    }
+
+    fn take(&mut self, batch: Vec<Event>) {
+        for event in batch {
+            self.apply(event);
         }
     }
 
@@ -120,42 +126,10 @@ pub(crate) fn options(kubeconfig: std::path::PathBuf) -> Options {
         secrets_in_own_cluster: false,
         kubeconfig_dir: None,
         insecure: isthmus::registry::multicluster::InsecureOptions::default(),
-        features: Arc::new(Features {
-            mcs_discovery: true,
-            ..Features::default()
-        }),
-        mcs: isthmus::registry::kube::McsApi::default(),
-        mesh: None,
-        networks: None,
-        parse,
+        features: Arc::new(Features::default()),
+        mcs: (MCS_GROUP.to_owned(), MCS_VERSION.to_owned()),
+        mesh_from_cluster: true,
+        networks_from_cluster: true,
         metrics: isthmus::registry::kube::KubeMetrics::default(),
-    }
-}
-
-/// Reads the two kinds that need nothing but metadata; `spec.broken` breaks one.
-fn parse(kind: ObjectKind, json: &str) -> Result<Object, String> {
-    let object: serde_json::Value = serde_json::from_str(json).map_err(|e| e.to_string())?;
-    if object.pointer("/spec/broken").is_some() {
-        return Err("spec.broken is set".to_owned());
-    }
-    let text = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(|v| v.as_str())
-            .unwrap_or("")
-    };
-    let meta = ObjectMeta {
-        created: Arc::from(text("/metadata/creationTimestamp")),
-        name: Arc::from(text("/metadata/name")),
-        namespace: Namespace::from(text("/metadata/namespace")),
-    };
-    match kind {
-        ObjectKind::Namespace => Ok(Object::Namespace(KubeNamespace {
-            meta,
-            labels: isthmus::model::Labels::default(),
-            annotations: isthmus::model::Labels::default(),
-        })),
-        ObjectKind::ServiceExport => Ok(Object::ServiceExport(ServiceExport { meta })),
-        other => Err(format!("no {other:?} is expected")),
     }
 }

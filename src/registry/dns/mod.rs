@@ -90,7 +90,7 @@ struct Names<L> {
     cluster: ClusterId,
     lookup: Arc<L>,
     events: mpsc::Sender<Vec<Event>>,
-    names: BTreeMap<Arc<str>, Name>,
+    known: BTreeMap<Arc<str>, Name>,
     asked: FuturesUnordered<Asked>,
 }
 
@@ -106,7 +106,7 @@ pub async fn run<L: Lookup>(
         cluster,
         lookup: Arc::new(lookup),
         events,
-        names: BTreeMap::new(),
+        known: BTreeMap::new(),
         asked: FuturesUnordered::new(),
     };
     let first = wanted.borrow_and_update().clone();
@@ -141,10 +141,10 @@ async fn wait(until: Option<Instant>) {
 
 impl<L: Lookup> Names<L> {
     fn want(&mut self, wanted: &BTreeSet<Arc<str>>) {
-        self.names.retain(|name, _| wanted.contains(name));
+        self.known.retain(|name, _| wanted.contains(name));
         let now = Instant::now();
         for name in wanted {
-            self.names.entry(Arc::clone(name)).or_insert_with(|| Name {
+            self.known.entry(Arc::clone(name)).or_insert_with(|| Name {
                 due: Some(now),
                 ..Name::default()
             });
@@ -153,7 +153,7 @@ impl<L: Lookup> Names<L> {
 
     fn ask_due(&mut self) {
         let now = Instant::now();
-        for (name, state) in &mut self.names {
+        for (name, state) in &mut self.known {
             if state.due.is_some_and(|due| due <= now) {
                 state.due = None;
                 let (lookup, name) = (Arc::clone(&self.lookup), Arc::clone(name));
@@ -166,12 +166,12 @@ impl<L: Lookup> Names<L> {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.names.values().filter_map(|state| state.due).min()
+        self.known.values().filter_map(|state| state.due).min()
     }
 
     async fn take(&mut self, name: Arc<str>, answer: &Answer) -> Result<(), ()> {
         // Unwanted by now, or unwanted and wanted again: then it is asked twice.
-        let Some(state) = self.names.get_mut(&name) else {
+        let Some(state) = self.known.get_mut(&name) else {
             return Ok(());
         };
         let news = state.take(answer, Instant::now());

@@ -164,7 +164,7 @@ async fn names_come_and_go() {
         .wanted
         .send_replace(BTreeSet::from([Arc::from("b")]));
     assert_eq!(running.next().await, ("b".to_owned(), vec![ip("2.2.2.2")]));
-    tokio::time::advance(Duration::from_secs(2 * 3600)).await;
+    tokio::time::advance(Duration::from_hours(2)).await;
     tokio::task::yield_now().await;
     assert_eq!(
         script.asked.lock().expect("not poisoned").len(),

@@ -78,7 +78,7 @@ impl Resource {
         } else {
             self.request().watch(&params, version)
         };
-        let request = request.map_err(Failure::request)?;
+        let request = request.map_err(|e| Failure::request(&e))?;
         let opened = timeout(ANSWER, client.request_events::<Box<RawValue>>(request));
         let stream = opened.await.map_err(|_| Failure::NoAnswer(ANSWER))??;
         Ok(stream.map(|event| event.map_err(Failure::from).and_then(Line::try_from)))
@@ -102,7 +102,7 @@ impl Resource {
         } else {
             self.request().list(&params)
         };
-        let request = request.map_err(Failure::request)?;
+        let request = request.map_err(|e| Failure::request(&e))?;
         // `request_text`, not `request`: the latter logs a body that it cannot
         // decode, and that may be a list of Secrets.
         let answer = timeout(ANSWER, client.request_text(request));
@@ -182,7 +182,7 @@ struct ListBody<'a> {
 
 impl Page {
     fn parse(text: String) -> Result<Self, Failure> {
-        let head: ListHead<'_> = serde_json::from_str(&text).map_err(Failure::json)?;
+        let head: ListHead<'_> = serde_json::from_str(&text).map_err(|e| Failure::json(&e))?;
         let version = head.metadata.resource_version.into_owned();
         let next = head.metadata.next.into_owned();
         Ok(Self {
@@ -194,7 +194,7 @@ impl Page {
 
     /// Its objects as JSON.
     pub(in crate::registry) fn items(&self) -> Result<Vec<&str>, Failure> {
-        let body: ListBody<'_> = serde_json::from_str(&self.text).map_err(Failure::json)?;
+        let body: ListBody<'_> = serde_json::from_str(&self.text).map_err(|e| Failure::json(&e))?;
         let items = body.items.unwrap_or_default();
         Ok(items.into_iter().map(RawValue::get).collect())
     }
@@ -261,12 +261,12 @@ pub(in crate::registry) enum Failure {
 }
 
 impl Failure {
-    fn request(error: kube::core::request::Error) -> Self {
+    fn request(error: &kube::core::request::Error) -> Self {
         Self::Transport(format!("the request could not be made: {error}"))
     }
 
     /// Only the place of the error: the text may hold Secrets.
-    fn json(error: serde_json::Error) -> Self {
+    fn json(error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
         Self::Transport(format!(
             "the answer is not JSON (line {line} column {column})"
@@ -296,7 +296,7 @@ impl From<kube::Error> for Failure {
                 reason: status.reason.clone(),
                 message: status.message.clone(),
             },
-            kube::Error::SerdeError(error) => Self::json(error),
+            kube::Error::SerdeError(error) => Self::json(&error),
             other => Self::Transport(chain(&other)),
         }
     }

@@ -30,6 +30,11 @@ impl Backoff {
         jittered(doubled.min(self.last))
     }
 
+    /// Failures in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// After a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;

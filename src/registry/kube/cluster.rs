@@ -11,38 +11,38 @@ use tokio::{
 use tracing::{Instrument, info, info_span};
 
 use super::{
-    ParseObject,
     api::Resource,
     backoff::Backoff,
     config_map::{MeshRole, MeshSink},
     crds::{self, CrdSink, Crds},
-    kinds::WatchedKind,
     metrics::KubeMetrics,
     objects::{List, ObjectSink, Outlet},
     status::{ClusterStatus, Progress},
     watch::{End, Watch},
 };
+use crate::manifest::{Defaults, Kind};
 use crate::mesh::Event;
+use crate::model::ObjectKind;
 use crate::registry::jitter::jittered;
 
 /// Pause before asking again for a kind that should be served soon.
 const SOON: Duration = Duration::from_secs(1);
 /// Pause before asking again for a kind where CRDs may not be read.
-const LATER: Duration = Duration::from_secs(60);
+const LATER: Duration = Duration::from_mins(1);
 
 /// What is watched in a cluster.
 #[derive(Clone)]
 pub(crate) struct ClusterScope {
     /// Kinds.
-    pub kinds: Vec<WatchedKind>,
-    /// Namespace of the mesh ConfigMap.
+    pub kinds: Vec<Kind>,
+    /// Namespace of the mesh `ConfigMap`.
     pub system_namespace: String,
-    /// Name of the mesh ConfigMap.
+    /// Name of the mesh `ConfigMap`.
     pub config_map: String,
     /// What it is read for.
     pub mesh: MeshRole,
-    /// Reads objects.
-    pub parse: ParseObject,
+    /// What the meaning of objects depends on.
+    pub defaults: Defaults,
     /// Counters.
     pub metrics: KubeMetrics,
 }
@@ -73,15 +73,15 @@ impl ClusterWatch {
         };
         let crds = watch_crds(&mut tasks, client, scope, &status);
         for kind in &scope.kinds {
-            let progress = status.watch(&kind.name());
+            let progress = status.watch(&name_of(kind));
             let watch = KindWatch {
                 client: client.clone(),
                 progress: progress.clone(),
                 sink: object_sink(kind, scope, progress, &outlet),
                 kind: kind.clone(),
             };
-            let span = info_span!("watch", cluster = %status.cluster(), kind = kind.name());
-            if kind.custom {
+            let span = info_span!("watch", cluster = %status.cluster(), kind = name_of(kind));
+            if kind.crd {
                 tasks.spawn(watch.custom(crds.subscribe()).instrument(span));
             } else {
                 tasks.spawn(watch.built_in().instrument(span));
@@ -120,22 +120,36 @@ impl ClusterWatch {
     }
 }
 
+/// `plural.group`: the name of a kind's CRD, and of its watch in reports.
+fn name_of(kind: &Kind) -> String {
+    match &*kind.group {
+        "" => kind.plural.to_owned(),
+        group => format!("{}.{group}", kind.plural),
+    }
+}
+
+/// What is left out already by the API server.
+fn fields(kind: ObjectKind) -> Option<&'static str> {
+    // istiod: the address of a failed pod may be another's by now.
+    (kind == ObjectKind::Pod).then_some("status.phase!=Failed")
+}
+
 fn object_sink(
-    kind: &WatchedKind,
+    kind: &Kind,
     scope: &ClusterScope,
     progress: Progress,
     outlet: &Outlet,
 ) -> ObjectSink {
     ObjectSink {
-        kind: kind.kind,
-        parse: scope.parse,
+        kind: kind.object,
+        defaults: scope.defaults.clone(),
         progress,
         metrics: scope.metrics.clone(),
         outlet: outlet.clone(),
         pending: Vec::new(),
         objects: 0,
         list: List::default(),
-        known: kind.custom.then(Default::default),
+        known: kind.crd.then(Default::default),
     }
 }
 
@@ -146,7 +160,7 @@ fn watch_crds(
     status: &Arc<ClusterStatus>,
 ) -> watch::Sender<Crds> {
     let (published, _) = watch::channel(Crds::default());
-    if !scope.kinds.iter().any(|kind| kind.custom) {
+    if !scope.kinds.iter().any(|kind| kind.crd) {
         return published;
     }
     let resource = crds::resource();
@@ -209,21 +223,21 @@ pub(in crate::registry) async fn follow<S: super::watch::Sink>(
 
 struct KindWatch {
     client: Client,
-    kind: WatchedKind,
+    kind: Kind,
     progress: Progress,
     sink: ObjectSink,
 }
 
 impl KindWatch {
     async fn built_in(mut self) {
-        let version = self.kind.versions.first().cloned().unwrap_or_default();
-        let resource = self.resource(version);
+        let version = self.kind.versions.first();
+        let resource = self.resource(version.map_or_else(String::new, ToString::to_string));
         follow(&self.client, &resource, &self.progress, &mut self.sink).await;
     }
 
     /// Watches while the API server serves the kind.
     async fn custom(mut self, mut crds: watch::Receiver<Crds>) {
-        let name = self.kind.name();
+        let name = name_of(&self.kind);
         let mut backoff = Backoff::new(SOON, LATER);
         while crds.wait_for(Crds::is_known).await.is_ok() {
             if !crds.borrow_and_update().may_serve(&name) {
@@ -283,10 +297,10 @@ impl KindWatch {
 
     fn resource(&self, version: String) -> Resource {
         Resource {
-            group: self.kind.group.clone(),
+            group: self.kind.group.to_string(),
             version,
             plural: self.kind.plural.to_owned(),
-            fields: self.kind.fields.map(str::to_owned),
+            fields: fields(self.kind.object).map(str::to_owned),
             ..Resource::default()
         }
     }

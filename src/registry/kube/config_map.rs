@@ -1,4 +1,4 @@
-//! The mesh ConfigMap (`istio`, or `istio-<revision>`) of a cluster.
+//! The mesh `ConfigMap` (`istio`, or `istio-<revision>`) of a cluster.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,19 +11,21 @@ use super::{
     status::Progress,
     watch::{Closed, Sink},
 };
+use crate::manifest::mesh_config::{self, MeshError, Settings};
+use crate::manifest::mesh_networks;
 use crate::mesh::{Change, Event};
-use crate::model::{MeshConfig, MeshNetworks};
 
-/// Reads settings from YAML text; the error says what is wrong with it.
-pub type ParseSettings<T> = Arc<dyn Fn(&str) -> Result<T, String> + Send + Sync>;
-
-/// What a cluster's ConfigMap is read for.
+/// What a cluster's `ConfigMap` is read for.
 #[derive(Clone)]
 pub(crate) enum MeshRole {
     /// Mesh settings, each unless a file has them.
     Config {
-        mesh: Option<ParseSettings<MeshConfig>>,
-        networks: Option<ParseSettings<MeshNetworks>>,
+        /// Read `mesh`.
+        mesh: bool,
+        /// Read `meshNetworks`.
+        networks: bool,
+        /// DNS suffix of Kubernetes services.
+        domain: Arc<str>,
     },
     /// The trust domain of a remote cluster's service accounts, nothing else
     /// (split-horizon §2).
@@ -43,8 +45,8 @@ struct TrustDomain {
     trust_domain: Option<String>,
 }
 
-/// Reads the ConfigMap. A text that cannot be read changes nothing; a ConfigMap
-/// that is gone means the defaults, as in istiod.
+/// Reads the `ConfigMap`. A text that cannot be read changes nothing; one that
+/// is not there means the defaults, as in istiod.
 pub(super) struct MeshSink {
     pub role: MeshRole,
     pub progress: Progress,
@@ -68,13 +70,21 @@ impl MeshSink {
         let networks = data.get("meshNetworks").map_or("", String::as_str);
         match self.role.clone() {
             MeshRole::Config {
-                mesh: parse_mesh,
-                networks: parse_networks,
+                mesh: read_mesh,
+                networks: read_networks,
+                domain,
             } => {
-                let settings = parse_mesh.map(|parse| parse(mesh));
-                self.push("mesh", settings, Change::MeshConfig);
-                let settings = parse_networks.map(|parse| parse(networks));
-                self.push("meshNetworks", settings, Change::MeshNetworks);
+                if read_mesh {
+                    self.push(
+                        "mesh",
+                        mesh_config::parse(mesh, &domain),
+                        Change::MeshConfig,
+                    );
+                }
+                if read_networks {
+                    let parsed = mesh_networks::parse(networks);
+                    self.push("meshNetworks", parsed, Change::MeshNetworks);
+                }
             }
             MeshRole::Remote => match trust_domain(mesh) {
                 Ok(domain) => self.pending.push(Change::TrustDomain(domain)),
@@ -86,13 +96,18 @@ impl MeshSink {
     fn push<T>(
         &mut self,
         key: &str,
-        parsed: Option<Result<T, String>>,
+        parsed: Result<Settings<T>, MeshError>,
         change: impl Fn(Arc<T>) -> Change,
     ) {
         match parsed {
-            Some(Ok(settings)) => self.pending.push(change(Arc::new(settings))),
-            Some(Err(error)) => self.refused(key, &error),
-            None => {}
+            Ok(settings) => {
+                for warning in &settings.warnings {
+                    let cluster = self.progress.cluster();
+                    warn!(%cluster, key, warning, "mesh ConfigMap");
+                }
+                self.pending.push(change(Arc::new(settings.value)));
+            }
+            Err(error) => self.refused(key, &error.to_string()),
         }
     }
 

@@ -11,10 +11,10 @@ use tokio::{
 
 use super::{
     api::{Failure, Head, Resource},
-    kinds::WatchedKind,
     status::Progress,
     watch::{Closed, Sink},
 };
+use crate::manifest::Kind;
 
 /// Names of the CRDs of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,7 +126,7 @@ struct ServedResource {
 /// The best version of `kind` that is served now, if any is.
 pub(super) async fn served_version(
     client: &Client,
-    kind: &WatchedKind,
+    kind: &Kind,
 ) -> Result<Option<String>, Failure> {
     for version in &kind.versions {
         let url = format!("/apis/{}/{version}", kind.group);
@@ -135,7 +135,7 @@ pub(super) async fn served_version(
         let limit = Duration::from_secs(30);
         let answer = timeout(limit, client.request_text(request)).await;
         match answer.map_err(|_| Failure::NoAnswer(limit))? {
-            Ok(text) if serves(&text, kind.plural) => return Ok(Some(version.clone())),
+            Ok(text) if serves(&text, kind.plural) => return Ok(Some(version.to_string())),
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error.into()),

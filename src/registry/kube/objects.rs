@@ -6,14 +6,14 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{
-    ParseObject,
     api::Head,
     metrics::KubeMetrics,
     status::Progress,
     watch::{Closed, Sink},
 };
-use crate::mesh::{Change, Event, Object, ObjectKey, ObjectKind};
-use crate::model::Namespace;
+use crate::manifest::{self, Defaults, ManifestError};
+use crate::mesh::{Change, Event};
+use crate::model::{Namespace, Object, ObjectKey, ObjectKind};
 
 /// Holds back what a cluster reports until it may speak: while new credentials
 /// are being tried beside the old, the old speak.
@@ -55,7 +55,7 @@ impl Outlet {
 /// refuses such objects in its webhook, so there too the last good one stays.)
 pub(super) struct ObjectSink {
     pub kind: ObjectKind,
-    pub parse: ParseObject,
+    pub defaults: Defaults,
     pub progress: Progress,
     pub metrics: KubeMetrics,
     pub outlet: Outlet,
@@ -137,20 +137,34 @@ impl ObjectSink {
     }
 
     fn read(&self, json: &str) -> Result<Object, Name> {
-        (self.parse)(self.kind, json).map_err(|error| {
-            let head = Head::of(json);
-            let cluster = self.progress.cluster();
-            warn!(
-                %cluster,
-                kind = ?self.kind,
-                namespace = %head.namespace,
-                name = %head.name,
-                %error,
-                "ignored an object that cannot be read; its last good version, if any, stays"
-            );
-            self.metrics.invalid(cluster, self.progress.name());
-            name_in(json)
-        })
+        let cluster = self.progress.cluster();
+        match manifest::parse(self.kind, json.as_bytes(), &self.defaults) {
+            Ok(parsed) => {
+                for error in &parsed.left_out {
+                    warn!(%cluster, %error, "left out a part of an object");
+                    self.count_invalid();
+                }
+                Ok(parsed.object)
+            }
+            Err(error) => {
+                self.refuse(&error);
+                Err(name_in(json))
+            }
+        }
+    }
+
+    fn refuse(&self, error: &ManifestError) {
+        warn!(
+            cluster = %self.progress.cluster(),
+            %error,
+            "ignored an object that cannot be read; its last good version, if any, stays"
+        );
+        self.count_invalid();
+    }
+
+    fn count_invalid(&self) {
+        let cluster = self.progress.cluster();
+        self.metrics.invalid(cluster, self.progress.name());
     }
 }
 
@@ -211,3 +225,6 @@ impl Sink for ObjectSink {
         self.outlet.send(events).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use crate::registry::jitter::jittered;
 
 /// How long a watch lasts before it is opened again; with jitter, as the
 /// watches of a process all begin together.
-const WATCH: Duration = Duration::from_secs(300);
+const WATCH: Duration = Duration::from_mins(5);
 /// Beyond its own time, how long a watch may be silent before it counts as dead.
 const SLACK: Duration = Duration::from_secs(10);
 /// How long a streaming list may be silent before it counts as not supported:
@@ -27,8 +27,10 @@ const SLACK: Duration = Duration::from_secs(10);
 const LIST_SILENCE: Duration = Duration::from_secs(10);
 /// A watch that ends sooner than this counts as a failure.
 const SHORT: Duration = Duration::from_secs(1);
-/// Pause before a refused kind is asked for again.
-const FORBIDDEN: Duration = Duration::from_secs(60);
+/// Longest pause before a refused kind is asked for again.
+const FORBIDDEN: Duration = Duration::from_mins(5);
+/// So many refusals in a row are meant: RBAC reaches an API server with a delay.
+const MEANT: u32 = 3;
 /// Events that are taken together where they come together.
 const BATCH: usize = 256;
 
@@ -88,6 +90,7 @@ pub(in crate::registry) struct Watch<'a, S> {
     progress: &'a Progress,
     sink: &'a mut S,
     backoff: Backoff,
+    refusals: Backoff,
     /// Streaming lists are asked for until the server shows it has none.
     streaming: bool,
     /// Followed up to here; none before the first list.
@@ -107,6 +110,7 @@ impl<'a, S: Sink> Watch<'a, S> {
             progress,
             sink,
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+            refusals: Backoff::new(Duration::from_millis(500), FORBIDDEN),
             streaming: true,
             version: None,
         }
@@ -154,6 +158,7 @@ impl<'a, S: Sink> Watch<'a, S> {
             next = page.next.clone();
             if next.is_none() {
                 self.version = Some(page.version);
+                self.backoff.reset();
                 self.sink.complete().await?;
                 self.recovered();
                 return Ok(());
@@ -193,11 +198,8 @@ impl<'a, S: Sink> Watch<'a, S> {
         if !heard && opened.elapsed() < SHORT {
             return Err(Failure::Ended.into());
         }
-        debug!(
-            cluster = %self.progress.cluster(),
-            watch = self.progress.name(),
-            "the watch ended, resuming"
-        );
+        // Not when it was opened: a server may open watches and end them at once.
+        self.backoff.reset();
         Ok(())
     }
 
@@ -229,6 +231,7 @@ impl<'a, S: Sink> Watch<'a, S> {
                         continue;
                     }
                     self.version = Some(version);
+                    self.backoff.reset();
                     if std::mem::take(listing) {
                         self.sink.complete().await?;
                         self.recovered();
@@ -249,12 +252,25 @@ impl<'a, S: Sink> Watch<'a, S> {
     }
 
     fn recovered(&mut self) {
-        self.backoff.reset();
+        self.refusals.reset();
         if self.progress.healthy() {
             info!(
                 cluster = %self.progress.cluster(),
                 watch = self.progress.name(),
                 "the API server answers again"
+            );
+        }
+    }
+
+    fn refused(&mut self, failure: &Failure) {
+        self.sink.forbidden();
+        if self.progress.forbidden(&failure.to_string()) {
+            warn!(
+                cluster = %self.progress.cluster(),
+                watch = self.progress.name(),
+                error = %failure,
+                "may not be read with these credentials: grant get, list and watch; \
+                 until then it counts as unchanged, or empty if it was never read"
             );
         }
     }
@@ -269,17 +285,11 @@ impl<'a, S: Sink> Watch<'a, S> {
             return self.backoff.next();
         }
         if failure.code() == Some(403) {
-            self.sink.forbidden();
-            if self.progress.forbidden(&failure.to_string()) {
-                warn!(
-                    %cluster,
-                    watch = name,
-                    error = %failure,
-                    "may not be read with these credentials: grant get, list and watch; \
-                     until then it counts as unchanged, or empty if it was never read"
-                );
+            let pause = self.refusals.next();
+            if self.refusals.failures() >= MEANT {
+                self.refused(failure);
+                return pause;
             }
-            return jittered(FORBIDDEN);
         }
         if self.streaming && self.version.is_none() && refuses_streaming(failure) {
             debug!(%cluster, watch = name, error = %failure, "no streaming lists there, listing by pages");
@@ -310,3 +320,6 @@ fn refuses_streaming(failure: &Failure) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,9 +150,9 @@ fn check_user(
             .filter(|&p| p != "oidc")
             .map(|p| (p, "an auth provider")),
         info.exec.is_some().then_some(("exec", "an exec plugin")),
-        is_set(&info.token_file).then_some(("tokenFile", "a token file")),
-        is_set(&info.client_key).then_some(("clientKey", "a client key file")),
-        is_set(&info.client_certificate)
+        is_set(info.token_file.as_ref()).then_some(("tokenFile", "a token file")),
+        is_set(info.client_key.as_ref()).then_some(("clientKey", "a client key file")),
+        is_set(info.client_certificate.as_ref())
             .then_some(("clientCertificate", "a client certificate file")),
     ];
     match found
@@ -169,8 +169,8 @@ fn check_user(
     }
 }
 
-fn is_set(path: &Option<String>) -> bool {
-    path.as_ref().is_some_and(|p| !p.is_empty())
+fn is_set(path: Option<&String>) -> bool {
+    path.is_some_and(|p| !p.is_empty())
 }
 
 /// The cluster that a kubeconfig file stands for: that of the current context,

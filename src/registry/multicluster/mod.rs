@@ -18,8 +18,8 @@ pub use clusters::Clusters;
 pub use kubeconfig::{InsecureOptions, KubeconfigError};
 pub use supervisor::{RegistryError, run};
 
-use crate::model::{ClusterId, Features, MeshConfig, MeshNetworks};
-use crate::registry::kube::{KubeMetrics, McsApi, ParseObject, ParseSettings};
+use crate::model::{ClusterId, Features};
+use crate::registry::kube::KubeMetrics;
 
 /// What to watch and how to get there.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct Options {
     /// Its kubeconfig (`--kubeconfig`); with none, as kubectl would choose, or
     /// the service account of the pod.
     pub kubeconfig: Option<PathBuf>,
-    /// Namespace of the mesh ConfigMap and of remote Secrets (`POD_NAMESPACE`).
+    /// Namespace of the mesh `ConfigMap` and of remote Secrets (`POD_NAMESPACE`).
     pub system_namespace: String,
     /// Revision of this control plane (`REVISION`).
     pub revision: String,
@@ -46,20 +46,18 @@ pub struct Options {
     pub insecure: InsecureOptions,
     /// Switches that decide which kinds are read.
     pub features: Arc<Features>,
-    /// The MCS API.
-    pub mcs: McsApi,
-    /// Reads mesh settings from the ConfigMap; none where a file has them.
-    pub mesh: Option<ParseSettings<MeshConfig>>,
-    /// Reads networks from the ConfigMap; none where a file has them.
-    pub networks: Option<ParseSettings<MeshNetworks>>,
-    /// Reads objects.
-    pub parse: ParseObject,
+    /// Group and version of the MCS API (`MCS_API_GROUP`, `MCS_API_VERSION`).
+    pub mcs: (String, String),
+    /// Mesh settings come from the `ConfigMap`, not from a file (`--meshConfig`).
+    pub mesh_from_cluster: bool,
+    /// Networks come from the `ConfigMap`, not from a file (`--networksConfig`).
+    pub networks_from_cluster: bool,
     /// Counters.
     pub metrics: KubeMetrics,
 }
 
 impl Options {
-    /// The mesh ConfigMap (istiod: `istio`, or `istio-<revision>`).
+    /// The mesh `ConfigMap` (istiod: `istio`, or `istio-<revision>`).
     fn config_map(&self) -> String {
         match self.revision.as_str() {
             "" | "default" => "istio".to_owned(),

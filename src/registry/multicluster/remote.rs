@@ -1,5 +1,7 @@
 //! One remote cluster and its change of credentials.
 
+use std::{sync::Arc, time::Duration};
+
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -18,9 +20,9 @@ use crate::registry::kube::{
 pub(super) struct Starter {
     pub scope: ClusterScope,
     pub insecure: InsecureOptions,
-    pub patience: Option<std::time::Duration>,
+    pub patience: Option<Duration>,
     pub events: mpsc::Sender<Vec<Event>>,
-    pub clusters: std::sync::Arc<Clusters>,
+    pub clusters: Arc<Clusters>,
 }
 
 impl Starter {
@@ -34,7 +36,7 @@ impl Starter {
         let client = client_for(kubeconfig).await.map_err(|e| e.to_string())?;
         let origin = ClusterOrigin {
             cluster: cluster.clone(),
-            source: std::sync::Arc::clone(&claim.source),
+            source: Arc::clone(&claim.source),
             config: false,
             patience: self.patience,
         };
@@ -82,7 +84,7 @@ impl Remote {
         match starter.start(cluster, &self.claim, true).await {
             Ok(watch) => {
                 info!(%cluster, source = %source, "watching a remote cluster");
-                starter.clusters.set_remote(watch.status().clone());
+                starter.clusters.set_remote(Arc::clone(watch.status()));
                 self.running = Some(watch);
             }
             Err(error) => {
@@ -164,7 +166,7 @@ impl Remote {
         // The old must have sent its last word before the new says its first.
         running.stop().await;
         candidate.speak();
-        clusters.set_remote(candidate.status().clone());
+        clusters.set_remote(Arc::clone(candidate.status()));
         info!(cluster = %self.cluster, source = %self.claim.source, "new credentials in use");
         self.running = Some(candidate);
     }

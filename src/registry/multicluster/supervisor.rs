@@ -22,11 +22,12 @@ use super::{
     remote::{Remote, Starter},
     secrets::{self, SecretSink},
 };
+use crate::manifest::{Defaults, Kind};
 use crate::mesh::Event;
 use crate::model::ClusterId;
 use crate::registry::kube::{
     ClusterOrigin, ClusterScope, ClusterStatus, ClusterWatch, ConnectError, EventLabel, MeshRole,
-    RoleLabel, SyncLabels, SyncState, follow, in_cluster_client, own_client, watched,
+    RoleLabel, SyncLabels, SyncState, follow, in_cluster_client, own_client,
 };
 
 /// Why the registry ended.
@@ -253,18 +254,23 @@ fn own_source(kubeconfig: Option<&PathBuf>) -> Arc<str> {
 fn scope(options: &Options, config: bool) -> ClusterScope {
     let mesh = if config {
         MeshRole::Config {
-            mesh: options.mesh.clone(),
-            networks: options.networks.clone(),
+            mesh: options.mesh_from_cluster,
+            networks: options.networks_from_cluster,
+            domain: Arc::clone(&options.features.domain),
         }
     } else {
         MeshRole::Remote
     };
+    let all = Kind::all((&options.mcs.0, &options.mcs.1)).into_iter();
+    let kinds = all.filter(|kind| kind.is_read(config, &options.features));
     ClusterScope {
-        kinds: watched(config, &options.features, &options.mcs),
+        kinds: kinds.collect(),
         system_namespace: options.system_namespace.clone(),
         config_map: options.config_map(),
         mesh,
-        parse: options.parse,
+        defaults: Defaults {
+            domain: Arc::clone(&options.features.domain),
+        },
         metrics: options.metrics.clone(),
     }
 }
