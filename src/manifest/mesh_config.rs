@@ -276,7 +276,7 @@ fn discovery_host(mesh: &Mesh<'_>) -> Option<Arc<str>> {
 }
 
 fn export_to(names: &List<Text<'_>>) -> ExportTo {
-    // The mesh's own default keeps its `.` until an object's namespace is known.
+    // A `.` stays: whose namespace it is, each object knows.
     ExportTo::parse(names.iter().map(|n| &**n), &Namespace::from(".")).unwrap_or_default()
 }
 
@@ -302,14 +302,12 @@ fn port(field: &str, number: Int, default: u16) -> Result<u16, Problem> {
     }
 }
 
-/// Which hosts stay inside each cluster.
+/// Which hosts stay inside each cluster, istio's defaults included.
 fn cluster_local(mesh: &Mesh<'_>, domain: &str, discovery_host: &str) -> ClusterLocalHosts {
-    let settings = mesh.service_settings.iter().map(|setting| {
-        let is_local = setting.settings.as_ref().and_then(|s| s.cluster_local);
-        (
-            is_local.unwrap_or_default(),
-            setting.hosts.iter().map(|h| &**h).collect(),
-        )
+    let settings = mesh.service_settings.iter().map(|entry| {
+        let is_local = entry.settings.as_ref().and_then(|s| s.cluster_local);
+        let hosts = entry.hosts.iter().map(|host| &**host).collect();
+        (is_local.unwrap_or_default(), hosts)
     });
     ClusterLocalHosts::new(settings, domain, discovery_host)
 }

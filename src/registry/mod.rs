@@ -1,1 +1,6 @@
 //! Watches clusters and turns their objects into [`crate::mesh::Event`]s.
+
+pub mod dns;
+mod jitter;
+pub mod kube;
+pub mod multicluster;

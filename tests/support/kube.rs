@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::GroupVersionKind,
     discovery::{ApiResource, Scope, pinned_kind},
@@ -34,7 +35,8 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// A running API server. Dropping it kills it, and it ends by itself when this
 /// process ends in any other way.
 pub(crate) struct ApiServer {
-    _process: Child,
+    process: Child,
+    url: String,
     client: Client,
     folder: TempDir,
 }
@@ -42,34 +44,84 @@ pub(crate) struct ApiServer {
 impl ApiServer {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let log = fs::File::create(folder.path().join("log")).expect("a log");
-        let mut process = Command::new(PROGRAM)
-            .arg("--dir")
-            .arg(folder.path())
-            .arg("--exit-with-stdin")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{PROGRAM}: {error}: run `make tools`"));
-        let mut lines = BufReader::new(process.stdout.take().expect("stdout")).lines();
-        let line = timeout(LIMIT, lines.next_line()).await;
-        if !matches!(&line, Ok(Ok(Some(text))) if text.starts_with("ready ")) {
-            let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            panic!("the API server did not start: {line:?}\n{log}");
-        }
+        let (process, url) = spawn(folder.path(), 0).await;
         let client = client(&folder.path().join("kubeconfig")).await;
         Self {
-            _process: process,
+            process,
+            url,
             client,
             folder,
         }
     }
 
+    /// Kills the server as a crash would.
+    pub(crate) async fn stop(&mut self) {
+        self.process.kill().await.expect("killed");
+    }
+
+    /// Starts it again on its old port, with its old objects. Its certificate
+    /// is new: only [`Self::kubeconfig`] goes on working.
+    pub(crate) async fn start_again(&mut self) {
+        let port = self.url.rsplit(':').next().expect("a port");
+        let port = port.parse().expect("a port");
+        (self.process, self.url) = spawn(self.folder.path(), port).await;
+        self.client = client(&self.kubeconfig_path()).await;
+    }
+
     /// A kubeconfig of the cluster's administrator that names no other file.
     pub(crate) fn kubeconfig_path(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
+    }
+
+    /// A kubeconfig for a user's token (`admin-token`, `reader-token`) that
+    /// trusts whatever certificate the server has.
+    pub(crate) fn kubeconfig(&self, token: &str) -> String {
+        kubeconfig(&self.url, token)
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Makes or changes a remote Secret in `istio-system`: cluster → kubeconfig.
+    pub(crate) async fn apply_remote_secret(&self, name: &str, clusters: &[(&str, String)]) {
+        let data: serde_json::Map<_, _> = clusters
+            .iter()
+            .map(|(cluster, text)| ((*cluster).to_owned(), BASE64_STANDARD.encode(text).into()))
+            .collect();
+        let secret = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": name,
+                "namespace": "istio-system",
+                "labels": {"istio/multiCluster": "true"},
+            },
+            "data": data,
+        });
+        self.apply_yaml(&secret.to_string()).await;
+    }
+
+    /// Deletes a remote Secret.
+    pub(crate) async fn delete_remote_secret(&self, name: &str) {
+        let metadata = format!("{{name: {name}, namespace: istio-system}}");
+        let secret = format!("{{apiVersion: v1, kind: Secret, metadata: {metadata}}}");
+        self.delete_yaml(&secret).await;
+    }
+
+    /// Deletes the objects; those that do not exist are no error.
+    pub(crate) async fn delete_yaml(&self, text: &str) {
+        for document in yaml_serde::Deserializer::from_str(text) {
+            let object = DynamicObject::deserialize(document).expect("an object");
+            let api = self.api(&object).await;
+            let name = object.name_any();
+            match api.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
     }
 
     /// Creates or updates the objects, their status included, in their order.
@@ -124,6 +176,43 @@ impl ApiServer {
             (Scope::Cluster, _) => Api::all_with(client, of),
         }
     }
+}
+
+/// A kubeconfig that trusts whatever certificate the server has.
+pub(crate) fn kubeconfig(url: &str, token: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": url, "insecure-skip-tls-verify": true}}],
+        "users": [{"name": "u", "user": {"token": token}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    })
+    .to_string()
+}
+
+async fn spawn(folder: &Path, port: u16) -> (Child, String) {
+    let log = fs::File::create(folder.join("log")).expect("a log");
+    let mut process = Command::new(PROGRAM)
+        .arg("--dir")
+        .arg(folder)
+        .arg(format!("--port={port}"))
+        .arg("--exit-with-stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{PROGRAM}: {error}: run `make tools`"));
+    let mut lines = BufReader::new(process.stdout.take().expect("stdout")).lines();
+    let line = timeout(LIMIT, lines.next_line()).await;
+    if let Ok(Ok(Some(text))) = &line
+        && let Some(url) = text.strip_prefix("ready ")
+    {
+        return (process, url.to_owned());
+    }
+    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+    panic!("the API server did not start: {line:?}\n{log}");
 }
 
 async fn client(kubeconfig: &Path) -> Client {
