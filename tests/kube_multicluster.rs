@@ -16,8 +16,9 @@ mod support {
 use std::{sync::Arc, time::Duration};
 
 use isthmus::{
-    mesh::{Change, ObjectKind},
+    mesh::Change,
     model::ClusterId,
+    model::ObjectKind,
     registry::{
         kube::{ClusterReport, SyncState, WatchState},
         multicluster::Clusters,

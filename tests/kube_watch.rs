@@ -13,7 +13,8 @@ mod support {
 }
 
 use isthmus::{
-    mesh::{Change, ObjectKind},
+    mesh::Change,
+    model::ObjectKind,
     registry::{
         kube::{KubeMetrics, SyncState, WatchState},
         multicluster::Clusters,

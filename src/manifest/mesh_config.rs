@@ -197,6 +197,14 @@ fn read_text(
     Ok(Settings { value, warnings })
 }
 
+/// The trust domain that `MeshConfig` sets, if it does: all that is read of
+/// the settings of a cluster that is not the config cluster.
+pub fn trust_domain(yaml: &str) -> Result<Option<Arc<str>>, MeshError> {
+    let value = yaml::to_json(yaml)?;
+    let domain = value.get("trustDomain").and_then(Value::as_str);
+    Ok(domain.filter(|text| !text.is_empty()).map(Arc::from))
+}
+
 /// One warning for each field of a document that is not known.
 pub(super) fn unknown_fields(value: &Value, is_known: impl Fn(&str) -> bool) -> Vec<String> {
     let fields = value.as_object().into_iter().flatten();

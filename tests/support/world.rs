@@ -8,8 +8,9 @@ use std::{
 
 use isthmus::{
     manifest::{MCS_GROUP, MCS_VERSION},
-    mesh::{Change, Event, Object, ObjectKey, ObjectKind},
+    mesh::{Change, Event},
     model::{ClusterId, Features},
+    model::{Object, ObjectKey, ObjectKind},
     registry::multicluster::{Clusters, Options, run},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
