@@ -1,11 +1,13 @@
 //! The commands of `isthmus`.
 
+mod demo;
 mod discovery;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use self::demo::DemoArgs;
 use crate::config::DiscoveryArgs;
 
 /// Multi-cluster, multi-network xDS control plane.
@@ -22,6 +24,8 @@ enum Command {
     Discovery(Box<DiscoveryArgs>),
     /// Check flags, files and manifests as discovery would read them, and exit
     Check(Box<DiscoveryArgs>),
+    /// Show three networks with a real Envoy in each, and a change arriving
+    Demo(DemoArgs),
 }
 
 /// Runs the command line and tells the exit status.
@@ -29,6 +33,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Discovery(args) => discovery::run(*args),
         Command::Check(args) => discovery::check(*args),
+        Command::Demo(args) => demo::run(&args),
     };
     match result {
         Ok(status) => status,

@@ -15,6 +15,7 @@ mod limit;
 mod message;
 mod metrics;
 mod requests;
+mod resources;
 mod service;
 mod state;
 mod stream;

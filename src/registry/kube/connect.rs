@@ -53,6 +53,11 @@ pub(crate) async fn own_client(kubeconfig: Option<&Path>) -> Result<Client, Conn
     client(config)
 }
 
+/// Whether a client of the config cluster can be made; nothing is asked of it.
+pub async fn check_client(kubeconfig: Option<&Path>) -> Result<(), ConnectError> {
+    own_client(kubeconfig).await.map(drop)
+}
+
 /// The client for the cluster that this process runs in.
 pub(crate) fn in_cluster_client() -> Result<Client, ConnectError> {
     let config = Config::incluster().map_err(|error| ConnectError::Nowhere(Box::new(error)))?;

@@ -19,7 +19,7 @@ mod objects;
 mod status;
 mod watch;
 
-pub use connect::ConnectError;
+pub use connect::{ConnectError, check_client};
 pub use metrics::KubeMetrics;
 pub use status::{ClusterReport, ClusterStatus, SyncState, WatchReport, WatchState};
 
