@@ -1,7 +1,7 @@
 //! JSON values as manifests spell them: `null` is absence, numbers may be
 //! quoted (protobuf JSON), text is borrowed where it has no escapes.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -272,37 +272,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for IntOrText<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(IntOrTextVisitor)
     }
-}
-
-/// Reads `1s`, `1.5s`, `1m30s`, `250ms`: protobuf's durations and Go's.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at_checked(digits)?;
-        let unit_ends = tail.find(|c: char| c.is_ascii_digit() || c == '.');
-        let (unit, tail) = tail.split_at_checked(unit_ends.unwrap_or(tail.len()))?;
-        let seconds = number.parse::<f64>().ok()? * unit_in_seconds(unit)?;
-        total = total.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
-fn unit_in_seconds(unit: &str) -> Option<f64> {
-    Some(match unit {
-        "h" => 3600.0,
-        "m" => 60.0,
-        "s" => 1.0,
-        "ms" => 1e-3,
-        "us" | "µs" => 1e-6,
-        "ns" => 1e-9,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

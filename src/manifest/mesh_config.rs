@@ -12,12 +12,12 @@ use super::{
         sidecar::{Outbound, outbound_mode},
         traffic_policy::{Locality, ZoneAware},
     },
-    json::{Int, List, Map, Text, duration},
+    json::{Int, List, Map, Text},
     meta::{from_json, labels},
     yaml,
 };
 use crate::model::{
-    ClusterLocalHosts, ExportTo, LabelSelector, MeshConfig, Namespace, Requirement,
+    ClusterLocalHosts, ExportTo, LabelSelector, MeshConfig, Namespace, Requirement, parse_duration,
 };
 
 /// Why mesh-wide settings are not used.
@@ -298,7 +298,7 @@ fn time(field: &str, text: &Text<'_>, default: Duration) -> Result<Duration, Pro
             format!("{text:?} is not a duration; write it as 10s"),
         )
     };
-    duration(text).ok_or_else(wrong)
+    parse_duration(text).ok_or_else(wrong)
 }
 
 fn port(field: &str, number: Int, default: u16) -> Result<u16, Problem> {

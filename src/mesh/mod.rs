@@ -6,18 +6,30 @@
 
 mod changes;
 mod event;
+mod gateways;
+mod index;
+mod intern;
+mod kube_endpoints;
+mod kube_services;
+mod kube_state;
+mod networks;
 pub mod peer_authentication;
+mod reader;
 pub mod rules;
 pub mod scope;
 pub mod service_entry;
 mod service_state;
 mod snapshot;
+mod workloads;
 
-pub use crate::model::{Object, ObjectKey, ObjectKind};
 pub use changes::{ChangeLog, ChangeSet, Changes};
 pub use event::{Change, Event};
+pub use index::{Ignored, Index};
 pub use peer_authentication::PeerAuthentications;
+pub use reader::{SnapshotReader, Writer};
 pub use rules::{RuleClient, Rules};
 pub use scope::{EgressScope, Scope};
-pub use service_state::{EdsKey, ServiceState};
-pub use snapshot::{ConfigMemo, Generation, HostServices, MeshState, PodKey, Snapshot, Update};
+pub use service_state::{ClusterKey, EdsKey, ServiceState};
+pub use snapshot::{
+    ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
+};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use imports::Imports;
 
-use super::{HostServices, ServiceState, Snapshot};
+use super::{HostServices, MemoKey, ServiceState, Snapshot};
 use crate::model::{
     EgressListener, ExportTo, HostPattern, Labels, Namespace, NodeKind, OutboundPolicy, Provider,
     Service, Sidecar,
@@ -24,6 +24,14 @@ pub struct Scope {
     sidecar: Option<Arc<Sidecar>>,
     egress: Vec<EgressScope>,
     outbound_policy: OutboundPolicy,
+}
+
+/// Kind, namespace and `Sidecar`: all that a scope depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct ScopeKey(Arc<str>);
+
+impl MemoKey for ScopeKey {
+    type Value = Scope;
 }
 
 /// What one egress listener imports.
@@ -49,16 +57,15 @@ impl Scope {
             NodeKind::Router => None,
         };
         let (of, name) = sidecar.map_or(("", ""), |s| (&*s.meta.namespace, &*s.meta.name));
-        let key = format!("scope/{kind:?}/{namespace}/{of}/{name}");
-        let memo = snapshot.memo();
-        memo.get_or_make(&key, || {
+        let key = ScopeKey(Arc::from(format!("{kind:?}/{namespace}/{of}/{name}")));
+        snapshot.memo().get_or_make(key, |key| {
             let mesh_policy = snapshot.mesh().config.outbound_policy;
-            Self::new(&key, namespace, kind, sidecar, mesh_policy)
+            Self::new(&key.0, namespace, kind, sidecar, mesh_policy)
         })
     }
 
     fn new(
-        key: &str,
+        key: &Arc<str>,
         namespace: &Namespace,
         kind: NodeKind,
         sidecar: Option<&Arc<Sidecar>>,
@@ -75,7 +82,7 @@ impl Scope {
             kind,
         });
         Self {
-            key: Arc::from(key),
+            key: Arc::clone(key),
             namespace: namespace.clone(),
             kind,
             egress: egress.collect(),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::rules::{self, RuleClient};
 use crate::model::{
-    ClusterName, DestinationRule, Endpoint, Features, MeshConfig, NetworkTable, NetworkView,
-    Service, ShardKey,
+    ClusterName, DestinationRule, Endpoint, Features, IpFamily, Labels, MeshConfig, Namespace,
+    NetworkTable, NetworkView, NodeKind, Service, ShardKey,
 };
 use crate::wire::{EncodedResource, Memo};
 
@@ -16,6 +17,23 @@ pub struct EdsKey {
     pub cluster: ClusterName,
     /// The class of proxies.
     pub view: NetworkView,
+}
+
+/// Key of an encoded outbound Envoy cluster: the encoder's whole input beside
+/// the service itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClusterKey {
+    /// Port, subset and form of the Envoy cluster.
+    pub cluster: ClusterName,
+    /// Sidecar or router.
+    pub kind: NodeKind,
+    /// Index into the service's rules of the `DestinationRule` that applies.
+    pub rule: Option<u16>,
+    /// Whether the proxy's Envoy has istio's metadata exchange.
+    pub metadata_exchange: bool,
+    /// For a cluster that carries its endpoints: the view of them, and which
+    /// addresses the names in it are resolved to.
+    pub dns: Option<(NetworkView, IpFamily)>,
 }
 
 /// An immutable service: definition, endpoints, and everything else that an
@@ -40,6 +58,8 @@ pub struct ServiceState {
     pub features: Arc<Features>,
     /// Encoded endpoint answers.
     pub eds: Memo<EdsKey>,
+    /// Encoded Envoy clusters.
+    pub clusters: Memo<ClusterKey>,
 }
 
 impl ServiceState {
@@ -50,6 +70,18 @@ impl ServiceState {
         encode: impl FnOnce(&Self, &EdsKey) -> EncodedResource,
     ) -> Arc<EncodedResource> {
         self.eds.get_or_encode(key, |key| encode(self, key))
+    }
+
+    /// The rule that holds for clients of `namespace` with these labels, as an
+    /// index into [`Self::rules`].
+    pub fn rule_for(&self, namespace: &Namespace, labels: &Labels) -> Option<u16> {
+        let root_namespace = &self.mesh.root_namespace;
+        let client = RuleClient {
+            namespace,
+            root_namespace,
+            labels,
+        };
+        rules::select(&self.rules, &client, &self.service.key.namespace)
     }
 
     /// The rule a view names.

@@ -1,9 +1,10 @@
 //! The immutable world at one generation.
 
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     collections::{BTreeMap, HashMap},
     fmt,
+    hash::Hash,
     sync::Arc,
 };
 
@@ -32,7 +33,7 @@ pub struct PodKey {
 }
 
 /// Mesh-wide configuration: all that scopes and gateways depend on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct MeshState {
     /// Mesh settings.
     pub config: Arc<MeshConfig>,
@@ -59,11 +60,11 @@ pub(super) struct Sharded<K, V> {
     shards: Box<[Arc<Map<K, V>>]>,
 }
 
-impl<K: std::hash::Hash + Eq + Clone, V: Clone> Sharded<K, V> {
+impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
     pub(super) fn get<Q>(&self, key: &Q) -> Option<&V>
     where
         K: std::borrow::Borrow<Q>,
-        Q: std::hash::Hash + Eq + ?Sized,
+        Q: Hash + Eq + ?Sized,
     {
         self.shards.get(Self::at(key))?.get(key)
     }
@@ -84,7 +85,7 @@ impl<K: std::hash::Hash + Eq + Clone, V: Clone> Sharded<K, V> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
-    fn at<Q: std::hash::Hash + ?Sized>(key: &Q) -> usize {
+    fn at<Q: Hash + ?Sized>(key: &Q) -> usize {
         use std::hash::BuildHasher;
         // The top bits: hashbrown uses the others for its own buckets.
         (FixedState::default().hash_one(key) >> 56) as usize % SHARDS
@@ -99,33 +100,51 @@ impl<K, V> Default for Sharded<K, V> {
     }
 }
 
+/// Names a value derived from the configuration, and says of which type it is.
+/// It must hold everything beside the configuration that the value depends on.
+pub trait MemoKey: Any + Clone + Eq + Hash + Send {
+    /// What is derived.
+    type Value: Any + Send + Sync;
+}
+
+/// Values of one type of key.
+type Table<K> = Map<K, Arc<<K as MemoKey>::Value>>;
+
 /// What encoders derive from the whole configuration (lists, routes,
 /// listeners), kept until the configuration changes.
 #[derive(Default)]
 pub struct ConfigMemo {
-    entries: Mutex<Map<String, Arc<dyn Any + Send + Sync>>>,
+    tables: Mutex<Map<TypeId, Box<dyn Any + Send>>>,
 }
 
 impl ConfigMemo {
-    /// The value for `key`, made at most once. `key` must name everything
-    /// beside the snapshot's configuration that `make` reads, and its type.
-    pub fn get_or_make<T: Send + Sync + 'static>(
+    /// The value for `key`. Two that ask for it at once may both make it, and
+    /// share the first: it is made outside the lock, since one derived value
+    /// may need another.
+    pub fn get_or_make<K: MemoKey>(
         &self,
-        key: &str,
-        make: impl FnOnce() -> T,
-    ) -> Arc<T> {
-        let found = self.entries.lock().get(key).cloned();
-        if let Some(found) = found.and_then(|any| any.downcast::<T>().ok()) {
+        key: K,
+        make: impl FnOnce(&K) -> K::Value,
+    ) -> Arc<K::Value> {
+        let found = self.with_table(|table: &mut Table<K>| table.get(&key).cloned());
+        if let Some(found) = found.flatten() {
             return found;
         }
-        // Made outside the lock: one derived value may need another.
-        let made = Arc::new(make());
-        let mut entries = self.entries.lock();
-        entries.insert(
-            key.to_owned(),
-            Arc::clone(&made) as Arc<dyn Any + Send + Sync>,
-        );
-        made
+        let made = Arc::new(make(&key));
+        let kept = self.with_table(|table| {
+            let first = table.entry(key).or_insert_with(|| Arc::clone(&made));
+            Arc::clone(first)
+        });
+        kept.unwrap_or(made)
+    }
+
+    /// `None` never happens: the table was made for this very type of key.
+    fn with_table<K: MemoKey, R>(&self, act: impl FnOnce(&mut Table<K>) -> R) -> Option<R> {
+        let mut tables = self.tables.lock();
+        let table = tables
+            .entry(TypeId::of::<K>())
+            .or_insert_with(|| Box::<Table<K>>::default());
+        table.downcast_mut().map(act)
     }
 }
 
@@ -166,6 +185,11 @@ impl Snapshot {
     /// The workload behind a proxy, if its registry knows it.
     pub fn workload(&self, key: &PodKey) -> Option<&Arc<Workload>> {
         self.workloads.get(key)
+    }
+
+    /// All workloads, in no order.
+    pub fn workloads(&self) -> impl Iterator<Item = (&PodKey, &Arc<Workload>)> {
+        self.workloads.iter()
     }
 
     /// Mesh-wide configuration.
@@ -220,10 +244,66 @@ pub struct Update {
     pub changes: ChangeSet,
 }
 
+impl Update {
+    /// Whether nothing changes: no publish is due.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+            && self.workloads.is_empty()
+            && self.mesh.is_none()
+            && self.changes.is_empty()
+    }
+}
+
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")
             .field("generation", &self.generation)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Length(&'static str);
+
+    impl MemoKey for Length {
+        type Value = usize;
+    }
+
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Upper(&'static str);
+
+    impl MemoKey for Upper {
+        type Value = String;
+    }
+
+    #[test]
+    fn a_derived_value_is_made_once_per_key_and_type_of_key() {
+        let memo = ConfigMemo::default();
+        let first = memo.get_or_make(Length("abc"), |key| key.0.len());
+        let again = memo.get_or_make(Length("abc"), |_| unreachable!("kept"));
+        let other = memo.get_or_make(Upper("abc"), |key| key.0.to_uppercase());
+        assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!((*first, other.as_str()), (3, "ABC"));
+    }
+
+    #[test]
+    fn only_a_change_of_configuration_forgets_derived_values() {
+        let before = Snapshot::default();
+        let made = before.memo().get_or_make(Length("abc"), |key| key.0.len());
+        let kept = before.next(Update::default());
+        let forgot = before.next(Update {
+            changes: ChangeSet {
+                config: true,
+                ..ChangeSet::default()
+            },
+            ..Update::default()
+        });
+        let of = |snapshot: &Snapshot| snapshot.memo().get_or_make(Length("abc"), |_| 0);
+        assert!(Arc::ptr_eq(&made, &of(&kept)));
+        assert_eq!(*of(&forgot), 0);
     }
 }

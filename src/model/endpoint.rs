@@ -106,6 +106,8 @@ pub struct Workload {
     /// Envoy metadata `istio.workload`:
     /// `workload;namespace;canonical name;canonical revision;cluster`.
     pub metadata: Arc<str>,
+    /// Named container ports, by which a service port may name its target.
+    pub ports: Arc<[(Arc<str>, u16)]>,
 }
 
 /// One address and port of a service.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Namespace;
+
 /// Switches read from istiod's environment names; see `config` for the names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
@@ -11,6 +13,9 @@ use std::sync::Arc;
 pub struct Features {
     /// DNS suffix of Kubernetes services (`--domain`).
     pub domain: Arc<str>,
+    /// Namespace of the control plane (`POD_NAMESPACE`), in every cluster: its
+    /// network label names the network of that cluster.
+    pub system_namespace: Namespace,
     /// `PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS`: send unready endpoints unless the
     /// rule's `minHealthPercent` is over 0.
     pub auto_send_unhealthy: bool,
@@ -53,6 +58,7 @@ impl Default for Features {
     fn default() -> Self {
         Self {
             domain: Arc::from("cluster.local"),
+            system_namespace: Namespace::from("istio-system"),
             auto_send_unhealthy: true,
             send_unhealthy: false,
             draining_label: Arc::from("istio.io/draining"),

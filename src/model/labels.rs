@@ -16,8 +16,10 @@ impl Labels {
     /// assert_eq!(labels.get("tier"), None);
     /// ```
     pub fn get(&self, key: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
-        self.0.get(at).map(|(_, v)| v.as_ref())
+        // Not a binary search: of few labels most differ in length already,
+        // which is seen without following a pointer.
+        let found = self.0.iter().find(|(k, _)| **k == *key);
+        found.map(|(_, value)| value.as_ref())
     }
 
     /// Whether every pair of `selector` stands in this set. An empty selector
@@ -34,6 +36,11 @@ impl Labels {
     /// Whether there is no label.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many holders share this set: 1 is the caller alone.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
     }
 
     /// A set with the pairs of both; those of `over` win.

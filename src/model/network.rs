@@ -99,6 +99,11 @@ impl NetworkTable {
         self.scale.max(1)
     }
 
+    /// As [`Self::scale`], of the gateways as declared (for DNS-type clusters).
+    pub fn declared_scale(&self) -> u32 {
+        scale(&self.declared).max(1)
+    }
+
     /// Every resolved gateway, by network, then cluster, then address.
     pub fn iter(&self) -> impl Iterator<Item = &NetworkGateway> {
         self.resolved.values().flat_map(BTreeMap::values).flatten()

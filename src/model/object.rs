@@ -30,6 +30,12 @@ macro_rules! objects {
             }
         }
 
+        $(impl From<$type> for Object {
+            fn from(object: $type) -> Self {
+                Self::$kind(object)
+            }
+        })*
+
         impl ObjectKind {
             /// Every kind.
             pub const ALL: &[Self] = &[$(Self::$kind),*];

@@ -4,6 +4,8 @@
 mod encoded;
 mod memo;
 pub mod proto;
+mod reverse;
 
 pub use encoded::{EncodedResource, Version};
 pub use memo::Memo;
+pub use reverse::ReverseWriter;

@@ -1,1 +1,20 @@
 //! Pure encoders: from a service and a view to framed Envoy resources.
+
+mod cds;
+mod client;
+pub mod eds;
+mod egress;
+pub mod endpoint_policy;
+mod lds;
+pub mod locality_lb;
+mod mtls;
+mod pb;
+mod rds;
+mod resources;
+pub mod split_horizon;
+#[cfg(test)]
+mod tests;
+mod value;
+pub mod view;
+
+pub use resources::{ProxyResources, ResourceList};

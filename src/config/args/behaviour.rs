@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 
-use crate::{config::values, model::Features};
+use crate::{
+    config::values,
+    model::{Features, Namespace},
+};
 
 #[derive(Debug, Args)]
 #[allow(
@@ -154,9 +157,10 @@ impl BehaviourArgs {
         self.debounce_after.min(self.debounce_max)
     }
 
-    pub(super) fn features(&self, domain: &str) -> Features {
+    pub(super) fn features(&self, domain: &str, namespace: &str) -> Features {
         Features {
             domain: Arc::from(domain),
+            system_namespace: Namespace::from(namespace),
             draining_label: Arc::from(self.draining_label.as_str()),
             session_label: Arc::from(self.persistent_session_label.as_str()),
             session_header_label: Arc::from(self.persistent_session_header_label.as_str()),

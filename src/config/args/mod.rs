@@ -44,7 +44,7 @@ impl DiscoveryArgs {
             mesh_config: clusters.mesh_config_file()?,
             networks_config: clusters.networks_config_file()?,
             revision: clusters.revision,
-            features: behaviour.features(&clusters.domain),
+            features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
             listen: serving.listen()?,
             streams: serving.streams(),

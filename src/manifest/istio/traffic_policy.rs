@@ -8,11 +8,11 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::one_of;
 use crate::manifest::{
     Problem, Scope,
-    json::{Int, List, Map, Text, duration},
+    json::{Int, List, Map, Text},
 };
 use crate::model::{
     ConnectionPool, Distribute, Failover, LoadBalancer, LocalityLb, OutlierDetection,
-    PolicySettings, TlsSetting, TrafficPolicy, ZoneAwareLb,
+    PolicySettings, TlsSetting, TrafficPolicy, ZoneAwareLb, parse_duration,
 };
 
 /// A policy, or one entry of its `portLevelSettings`.
@@ -254,7 +254,7 @@ fn span(text: &str, field: impl Fn() -> String, scope: &mut Scope<'_>) -> Option
     if text.is_empty() {
         return None;
     }
-    let read = duration(text);
+    let read = parse_duration(text);
     if read.is_none() {
         let reason = format!("{text:?} is not a duration; write it as 1.5s or 1m");
         scope.left_out.push(Problem::new(field(), reason));

@@ -78,6 +78,7 @@ fn state(service: Service) -> Arc<ServiceState> {
         mesh: Arc::new(MeshConfig::default()),
         features: Arc::new(Features::default()),
         eds: Memo::default(),
+        clusters: Memo::default(),
     })
 }
 

@@ -7,9 +7,9 @@ use super::{
     workload::{Names, of_target, telemetry_metadata},
 };
 use crate::model::{
-    Address, Discoverability, Endpoint, Health, KubeService, KubeServicePort, Labels, Pod,
-    ServiceEntry, ServiceEntryPort, ServiceEntryResolution, ServiceType, TargetPort, Workload,
-    WorkloadEntry, WorkloadTarget,
+    Address, Discoverability, Endpoint, Health, KubeService, KubeServicePort, Labels, ServiceEntry,
+    ServiceEntryPort, ServiceEntryResolution, ServiceType, TargetPort, Workload, WorkloadEntry,
+    WorkloadTarget,
 };
 
 /// The endpoints that `entry` itself gives for its `host`: its inline ones, or
@@ -51,26 +51,22 @@ pub fn workload_entry_endpoints(
     target_endpoints(entry, &selected.target, workload, source)
 }
 
-/// The endpoints of a pod under `entry`; none where it is not selected or not
-/// ready (istiod: `pod.go` tells `ServiceEntry`s of ready pods only).
+/// The endpoints of a serving pod at `ip` under `entry`; none where it is not
+/// selected (istiod: `pod.go` tells `ServiceEntry`s of ready pods only).
 pub fn pod_endpoints(
     entry: &ServiceEntry,
-    pod: &Pod,
+    ip: IpAddr,
     workload: &Arc<Workload>,
     source: &Source<'_>,
 ) -> Vec<Endpoint> {
-    let serving = pod.ready && !pod.terminating && !pod.finished;
-    let (Some(ip), true) = (pod.ips.first(), serving) else {
-        return Vec::new();
-    };
     if !source.features.service_entries_select_pods || !selects(entry, workload) {
         return Vec::new();
     }
     let endpoint = |port: &ServiceEntryPort| Endpoint {
         health: Health::Healthy,
         ..endpoint(
-            Address::Ip(*ip),
-            target_port(port, &pod.container_ports),
+            Address::Ip(ip),
+            target_port(port, &workload.ports),
             &port.name,
             workload,
             source,

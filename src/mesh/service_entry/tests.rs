@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::{
     Address, Endpoint, ExportTo, Health, KubeService, KubeServicePort, Labels, MtlsMode, Namespace,
-    NetworkId, ObjectMeta, PeerAuthentication, Pod, Protocol, ServiceType, TlsMode, Workload,
+    NetworkId, ObjectMeta, PeerAuthentication, Protocol, ServiceType, TlsMode, Workload,
     WorkloadEntry, WorkloadTarget,
 };
 
@@ -95,26 +95,12 @@ fn workload_entry(target: WorkloadTarget) -> WorkloadEntry {
     }
 }
 
-fn pod(ready: bool) -> Pod {
-    Pod {
-        meta: meta("web-0"),
-        labels: Labels::default(),
-        ips: vec!["10.0.0.7".parse().expect("an IP")],
-        node: Arc::from("n1"),
-        service_account: Arc::from("default"),
-        workload_name: Arc::from("web"),
-        ready,
-        terminating: false,
-        finished: false,
-        container_ports: vec![(Arc::from("http"), 8080)],
-    }
-}
-
 fn pod_workload() -> Arc<Workload> {
     Arc::new(Workload {
         name: Arc::from("web-0"),
         namespace: Namespace::from("shop"),
         labels: [("app", "web")].into_iter().collect(),
+        ports: Arc::from([(Arc::from("http"), 8080)]),
         ..Workload::default()
     })
 }
@@ -429,20 +415,18 @@ fn a_selector_takes_healthy_entries_of_its_namespace() {
 }
 
 #[test]
-fn a_selector_takes_pods_only_while_they_are_ready() {
+fn a_selector_takes_pods_at_their_named_ports() {
     let mut world = World::new();
-    let of = |pod: &Pod, world: &World| {
-        pod_endpoints(&selecting("web"), pod, &pod_workload(), &world.source())
+    let of = |host: &str, world: &World| {
+        let ip = "10.0.0.7".parse().expect("an IP");
+        pod_endpoints(&selecting(host), ip, &pod_workload(), &world.source())
     };
-    let ready = of(&pod(true), &world);
+    let ready = of("web", &world);
     assert_eq!(shown(&ready), ["10.0.0.7:8080 http 1"]);
     assert_eq!(ready[0].health, Health::Healthy);
-    assert!(of(&pod(false), &world).is_empty());
-    let mut leaving = pod(true);
-    leaving.terminating = true;
-    assert!(of(&leaving, &world).is_empty());
+    assert!(of("db", &world).is_empty());
     world.features.service_entries_select_pods = false;
-    assert!(of(&pod(true), &world).is_empty());
+    assert!(of("web", &world).is_empty());
 }
 
 #[test]

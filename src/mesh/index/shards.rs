@@ -1,0 +1,135 @@
+//! Endpoints of one service, by the registry that reports them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Index, services::cluster_set_name};
+use crate::mesh::{ServiceState, kube_endpoints::SliceJoin, service_entry};
+use crate::model::{
+    ClusterId, Discoverability, Endpoint, PersistentSession, Provider, ServiceEntry, ServiceKey,
+    ShardKey,
+};
+
+/// Endpoints by registry.
+pub(super) type Shards = Vec<(ShardKey, Arc<[Endpoint]>)>;
+
+impl Index {
+    /// Endpoints of all registries; shards that stay equal stay shared.
+    pub(super) fn endpoints(&self, key: &ServiceKey, old: Option<&ServiceState>) -> Shards {
+        let mut shards: BTreeMap<ShardKey, Vec<Endpoint>> = BTreeMap::new();
+        let external = self.external_endpoints(key);
+        if !external.is_empty() {
+            let shard = ShardKey {
+                provider: Provider::External,
+                cluster: self.config_cluster.clone(),
+            };
+            shards.insert(shard, external);
+        }
+        if let Some(name) = cluster_set_name(key).or_else(|| self.kube_name(key)) {
+            for id in self.clusters.keys() {
+                let endpoints = self.kube_endpoints(id, key, name);
+                if !endpoints.is_empty() {
+                    let shard = ShardKey {
+                        provider: Provider::Kubernetes,
+                        cluster: id.clone(),
+                    };
+                    shards.insert(shard, endpoints);
+                }
+            }
+        }
+        let known = |shard: &ShardKey| {
+            let mut all = old.into_iter().flat_map(|old| &old.endpoints);
+            all.find(|(known, _)| known == shard).map(|(_, list)| list)
+        };
+        let shared = shards.into_iter().map(|(shard, list)| {
+            let list = match known(&shard) {
+                Some(known) if **known == *list => Arc::clone(known),
+                _ => Arc::from(list),
+            };
+            (shard, list)
+        });
+        shared.collect()
+    }
+
+    fn kube_endpoints(&self, id: &ClusterId, key: &ServiceKey, name: &str) -> Vec<Endpoint> {
+        let cluster = self.clusters.get(id);
+        let held = cluster.and_then(|c| Some((c, c.namespace(&key.namespace)?)));
+        let Some((cluster, held)) = held else {
+            return Vec::new();
+        };
+        let service = held.services.get(name);
+        let join = SliceJoin {
+            namespace: held,
+            sources: self.sources(id, cluster),
+            session: service.map(|s| PersistentSession::of(&s.labels, &self.features)),
+            discoverability: self.discoverability(key, held.exports.contains(name)),
+            authentications: &self.config.authentications,
+        };
+        let mut endpoints = join.endpoints(name);
+        if let Some(service) = service {
+            let source = self.source(id);
+            for kept in held.workload_entries.values() {
+                let Some(workload) = &kept.workload else {
+                    continue;
+                };
+                endpoints.extend(service_entry::kube_service_workload_entry_endpoints(
+                    service,
+                    &kept.entry,
+                    workload,
+                    &source,
+                ));
+            }
+        }
+        endpoints
+    }
+
+    /// MCS: other clusters see the endpoints of exported services only
+    /// (split-horizon §4.5).
+    fn discoverability(&self, key: &ServiceKey, exported: bool) -> Discoverability {
+        let features = &self.features;
+        let own_cluster = features.mcs_cluster_local && cluster_set_name(key).is_none();
+        if features.mcs_discovery && (own_cluster || !exported) {
+            return Discoverability::SameCluster;
+        }
+        Discoverability::Everywhere
+    }
+
+    /// What `ServiceEntry`s give: inline, or selected in any cluster.
+    fn external_endpoints(&self, key: &ServiceKey) -> Vec<Endpoint> {
+        let parts = self.config.entries.of(key).map(|entry| {
+            let source = self.source(&self.config_cluster);
+            let mut endpoints = service_entry::inline_endpoints(entry, &key.hostname, &source);
+            if entry.workload_selector.is_some() {
+                self.selected_endpoints(entry, &mut endpoints);
+            }
+            (&**entry, endpoints)
+        });
+        service_entry::join(parts)
+    }
+
+    fn selected_endpoints(&self, entry: &ServiceEntry, endpoints: &mut Vec<Endpoint>) {
+        for (id, cluster) in self.in_merge_order() {
+            let Some(held) = cluster.namespace(&entry.meta.namespace) else {
+                continue;
+            };
+            let source = self.source(id);
+            for kept in held.workload_entries.values() {
+                if let Some(workload) = &kept.workload {
+                    let of = service_entry::workload_entry_endpoints;
+                    endpoints.extend(of(entry, &kept.entry, workload, &source));
+                }
+            }
+            let serving = held.pods.iter().filter_map(|(name, slot)| {
+                let pod = slot.known().filter(|pod| pod.facts.serves())?;
+                let workload = pod.workload.as_ref()?;
+                let ip = *pod.facts.ips.first()?;
+                service_entry::selects(entry, workload).then_some((name, ip, workload))
+            });
+            let mut serving: Vec<_> = serving.collect();
+            serving.sort_by(|a, b| a.0.cmp(b.0));
+            for (_, ip, workload) in serving {
+                let of = service_entry::pod_endpoints;
+                endpoints.extend(of(entry, ip, workload, &source));
+            }
+        }
+    }
+}

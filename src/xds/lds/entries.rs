@@ -1,0 +1,242 @@
+//! Which outbound listeners there are, and what shares them.
+//!
+//! Services that meet on one address and port share a listener. Oldest first,
+//! each adds what does not contradict those before it (istiod:
+//! `buildSidecarOutboundListener`).
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::model::{ClusterName, Protocol, Service};
+
+/// What a listener expects of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// HTTP and nothing else.
+    Http,
+    /// Bytes.
+    Tcp,
+    /// Either: sniffed.
+    Auto,
+}
+
+impl Kind {
+    pub(super) fn of(protocol: Protocol) -> Self {
+        match protocol {
+            p if p.is_http() => Self::Http,
+            Protocol::Auto => Self::Auto,
+            _ => Self::Tcp,
+        }
+    }
+}
+
+/// Where a filter chain leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// HTTP routes of this name.
+    Routes(String),
+    /// A cluster.
+    Cluster(String),
+}
+
+/// A filter chain: what it matches and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// Only what the HTTP inspector finds to be plain HTTP.
+    pub(super) sniffed_http: bool,
+    /// Only TLS for these names.
+    pub(super) server_names: Vec<String>,
+    /// Only these destinations.
+    pub(super) ranges: Vec<IpNet>,
+    /// Where it leads.
+    pub(super) to: Destination,
+}
+
+impl Chain {
+    pub(super) fn matches_all(&self) -> bool {
+        !self.sniffed_http && self.server_names.is_empty() && self.ranges.is_empty()
+    }
+
+    fn has_match_of(&self, other: &Self) -> bool {
+        let of = |c: &Self| (c.sniffed_http, c.server_names.clone(), c.ranges.clone());
+        of(self) == of(other)
+    }
+}
+
+/// One listener.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) kind: Kind,
+    pub(super) binds: bool,
+    pub(super) chains: Vec<Chain>,
+    locked: bool,
+}
+
+/// Listeners by address and port.
+#[derive(Debug)]
+pub(super) struct Entries {
+    wildcard: &'static str,
+    pub(super) all: BTreeMap<(String, u16), Entry>,
+}
+
+/// A service port that wants to be reachable.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) service: &'a Service,
+    /// Port of the listener; 0 for a unix socket.
+    pub(super) port: u16,
+    pub(super) protocol: Protocol,
+    /// Address of the listener; `None` for the service's own addresses.
+    pub(super) bind: Option<String>,
+    /// Whether the listener really binds.
+    pub(super) binds: bool,
+    /// Addresses of the service.
+    pub(super) addresses: Vec<IpNet>,
+}
+
+impl Entries {
+    pub(super) fn new(wildcard: &'static str) -> Self {
+        let all = BTreeMap::new();
+        Self { wildcard, all }
+    }
+
+    /// Keeps services added later out of the listeners that exist: their
+    /// `Sidecar` lists exactly who is behind them.
+    pub(super) fn lock(&mut self) {
+        self.all.values_mut().for_each(|entry| entry.locked = true);
+    }
+
+    /// Adds one service port.
+    pub(super) fn add(&mut self, wish: &Wish<'_>) {
+        let kind = Kind::of(wish.protocol);
+        let (bind, ranges) = self.place(wish, kind);
+        let on_wildcard = bind == self.wildcard;
+        let at = (bind, wish.port);
+        let current = self.all.get_mut(&at);
+        if current.as_ref().is_some_and(|entry| entry.locked) {
+            return;
+        }
+        let http = |sniffed_http| http_chain(wish, kind, &at.0, on_wildcard, sniffed_http);
+        let tcp = || tcp_chain(wish, ranges.clone(), on_wildcard);
+        match (kind, current) {
+            (Kind::Http, None) => {
+                // Non-HTTP calls to other hosts meet on the wildcard address:
+                // with the match they fall through.
+                let kind = if on_wildcard { Kind::Auto } else { kind };
+                let chains = vec![http(on_wildcard)];
+                self.insert(at, kind, wish.binds, chains);
+            }
+            (Kind::Http, Some(entry)) if entry.kind == Kind::Tcp => {
+                entry.merge(http(on_wildcard));
+                entry.kind = Kind::Auto;
+            }
+            // Its routes lead to the younger service too. istiod lets an
+            // undeclared port take the listener away from declared HTTP.
+            (Kind::Http, Some(_))
+            | (
+                Kind::Auto,
+                Some(Entry {
+                    kind: Kind::Http, ..
+                }),
+            ) => {}
+            (Kind::Tcp, None) => {
+                let chains = vec![tcp()];
+                self.insert(at, kind, wish.binds, chains);
+            }
+            (Kind::Tcp, Some(entry)) => entry.merge(tcp()),
+            (Kind::Auto, None) => {
+                let chains = vec![tcp(), http(true)];
+                self.insert(at, kind, wish.binds, chains);
+            }
+            (Kind::Auto, Some(entry)) => {
+                entry.merge(tcp());
+                if entry.kind == Kind::Tcp {
+                    entry.merge(http(true));
+                    entry.kind = Kind::Auto;
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, at: (String, u16), kind: Kind, binds: bool, chains: Vec<Chain>) {
+        let entry = Entry {
+            kind,
+            binds,
+            chains,
+            locked: false,
+        };
+        self.all.insert(at, entry);
+    }
+
+    /// The address of the listener and the destinations it is narrowed to.
+    fn place(&self, wish: &Wish<'_>, kind: Kind) -> (String, Vec<IpNet>) {
+        if let Some(bind) = &wish.bind {
+            return (bind.clone(), Vec::new());
+        }
+        let wildcard = self.wildcard.to_owned();
+        match wish.addresses.first() {
+            Some(first) if kind != Kind::Http => {
+                if first.prefix_len() == first.max_prefix_len() {
+                    (first.addr().to_string(), Vec::new())
+                } else {
+                    let mut ranges = wish.addresses.clone();
+                    ranges.sort();
+                    (wildcard, ranges)
+                }
+            }
+            _ => (wildcard, Vec::new()),
+        }
+    }
+}
+
+impl Entry {
+    /// Adds a chain unless one with the same match stands already: Envoy
+    /// refuses a listener with two, and the older service wins.
+    fn merge(&mut self, chain: Chain) {
+        if !self.chains.iter().any(|c| c.has_match_of(&chain)) {
+            self.chains.push(chain);
+        }
+    }
+}
+
+fn http_chain(
+    wish: &Wish<'_>,
+    kind: Kind,
+    bind: &str,
+    on_wildcard: bool,
+    sniffed_http: bool,
+) -> Chain {
+    let routes = match (wish.port, kind) {
+        (0, _) => bind.to_owned(),
+        // A sniffed port has an address of its own, and so routes of its own.
+        (port, Kind::Auto) if !on_wildcard => format!("{}:{port}", wish.service.key.hostname),
+        (port, _) => port.to_string(),
+    };
+    Chain {
+        sniffed_http,
+        server_names: Vec::new(),
+        ranges: Vec::new(),
+        to: Destination::Routes(routes),
+    }
+}
+
+fn tcp_chain(wish: &Wish<'_>, ranges: Vec<IpNet>, on_wildcard: bool) -> Chain {
+    let service = wish.service;
+    let host = &service.key.hostname;
+    // A Sidecar may listen on a port that the service does not have.
+    let port = match service.ports.as_slice() {
+        [only] => only.number,
+        _ => wish.port,
+    };
+    let is_tls = matches!(wish.protocol, Protocol::Https | Protocol::Tls);
+    // Where many services share an address only SNI tells them apart.
+    let shared = !ranges.is_empty() || (on_wildcard && wish.addresses.is_empty());
+    let server_names = (is_tls && shared).then(|| host.to_string());
+    Chain {
+        sniffed_http: false,
+        server_names: server_names.into_iter().collect(),
+        ranges,
+        to: Destination::Cluster(ClusterName::outbound(port, "", host).to_string()),
+    }
+}

@@ -1,0 +1,144 @@
+//! The HTTP connection manager of outbound listeners.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Http1ProtocolOptions;
+use envoy_types::pb::envoy::extensions::filters::{
+    http::{
+        cors::v3::Cors, fault::v3::HttpFault, grpc_stats::v3::FilterConfig as GrpcStats,
+        router::v3::Router,
+    },
+    network::http_connection_manager::v3::{
+        HttpConnectionManager, HttpFilter, Rds,
+        http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig},
+        http_filter::ConfigType,
+    },
+};
+use envoy_types::pb::google::protobuf::Any;
+use prost::{Message, Name};
+
+use crate::wire::proto;
+use crate::xds::pb;
+use crate::xds::value::{Fields, Value, encode_struct};
+
+/// Which of istio's own HTTP filters the proxy's Envoy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct IstioFilters {
+    /// `istio.alpn`.
+    pub(super) alpn: bool,
+    /// Peer metadata.
+    pub(super) peer_metadata: bool,
+}
+
+/// A connection manager that routes by the RDS resource `routes`.
+pub(super) fn manager(
+    stat_prefix: String,
+    routes: &str,
+    filters: IstioFilters,
+) -> HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
+        stat_prefix,
+        http_filters: http_filters(filters),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: pb::ads(),
+            route_config_name: routes.to_owned(),
+        })),
+        // The application is the only caller: its headers are trusted.
+        use_remote_address: pb::boolean(false),
+        normalize_path: pb::boolean(true),
+        proxy_100_continue: true,
+        // Streams may be quiet for as long as they like.
+        stream_idle_timeout: pb::duration(Duration::ZERO),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
+        ..HttpConnectionManager::default()
+    };
+    manager.set_path_with_escaped_slashes_action(PathWithEscapedSlashesAction::KeepUnchanged);
+    manager
+}
+
+/// As [`manager`], for callers that use it as an explicit HTTP proxy.
+pub(super) fn proxy_manager(stat_prefix: String, filters: IstioFilters) -> HttpConnectionManager {
+    HttpConnectionManager {
+        http_protocol_options: Some(Http1ProtocolOptions {
+            allow_absolute_url: pb::boolean(true),
+            ..Http1ProtocolOptions::default()
+        }),
+        ..manager(stat_prefix, crate::xds::rds::HTTP_PROXY, filters)
+    }
+}
+
+fn http_filters(istio: IstioFilters) -> Vec<HttpFilter> {
+    let grpc_stats = GrpcStats {
+        emit_filter_state: true,
+        ..GrpcStats::default()
+    };
+    let mut filters = Vec::new();
+    if istio.peer_metadata {
+        filters.push(filter("istio.metadata_exchange", peer_metadata()));
+    }
+    filters.push(upstream("envoy.filters.http.grpc_stats", &grpc_stats));
+    if istio.alpn {
+        filters.push(filter("istio.alpn", alpn()));
+    }
+    filters.push(upstream("envoy.filters.http.fault", &HttpFault::default()));
+    filters.push(upstream("envoy.filters.http.cors", &Cors::default()));
+    filters.push(upstream("envoy.filters.http.router", &Router::default()));
+    filters
+}
+
+fn upstream<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    filter(name, pb::any(config))
+}
+
+fn filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
+}
+
+fn peer_metadata() -> Any {
+    let method = |name| Value::Struct(Fields::from([(name, Value::Struct(Fields::new()))]));
+    let config = Fields::from([
+        (
+            "upstream_discovery",
+            Value::List(vec![method("istio_headers"), method("workload_discovery")]),
+        ),
+        (
+            "upstream_propagation",
+            Value::List(vec![method("istio_headers")]),
+        ),
+    ]);
+    let type_url = "type.googleapis.com/io.istio.http.peer_metadata.Config";
+    pb::typed_struct(type_url, encode_struct(&config))
+}
+
+/// `istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig`: what is offered
+/// upstream for HTTP/1.0, 1.1 and 2, so that the receiver tells mesh HTTP apart.
+fn alpn() -> Any {
+    let protocols = [
+        (0, ["istio-http/1.0", "istio", "http/1.0"]),
+        (1, ["istio-http/1.1", "istio", "http/1.1"]),
+        (2, ["istio-h2", "istio", "h2"]),
+    ];
+    let mut value = Vec::new();
+    for (upstream_protocol, names) in protocols {
+        let mut entry = Vec::new();
+        if upstream_protocol > 0 {
+            proto::put_uint(&mut entry, 1, upstream_protocol);
+        }
+        for name in names {
+            proto::put_bytes(&mut entry, 2, name.as_bytes());
+        }
+        proto::put_bytes(&mut value, 1, &entry);
+    }
+    let name = "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig";
+    Any {
+        type_url: format!("type.googleapis.com/{name}"),
+        value,
+    }
+}
