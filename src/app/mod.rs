@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ pub struct App {
 impl App {
     /// Starts everything: listeners at once, discovery as soon as the clusters
     /// are known.
-    pub async fn start(config: Config) -> Result<Self> {
+    pub fn start(config: Config) -> Result<Self> {
         // One TLS provider for the process; a second start keeps the first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         if !config.unused.is_empty() {
@@ -121,9 +121,12 @@ impl App {
             debounce: self.config.debounce,
         }
         .spawn()?;
+        let stop = self.stop.clone();
         self.tasks.spawn("the writer", async move {
             let _ = ended.await;
-            Err(anyhow!("the writer thread ended"))
+            // It ends when its last source does, and sources end at a stop.
+            anyhow::ensure!(stop.is_cancelled(), "the writer thread ended");
+            Ok(())
         });
         if resolves {
             let lookup = dns::DnsLookup::system()?;

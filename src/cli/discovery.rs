@@ -21,7 +21,7 @@ pub(super) fn run(args: DiscoveryArgs) -> Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
-        App::start(config).await?.run_until(stop).await?;
+        App::start(config)?.run_until(stop).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -64,7 +64,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
 
 async fn demo(args: &DemoArgs) -> Result<ExitCode> {
     let scenario = Scenario::copy(&args.scenario)?;
-    let app = App::start(discovery(&scenario)?.into_config()?).await?;
+    let app = App::start(discovery(&scenario)?.into_config()?)?;
     let mut observers = observers(args, &scenario, app.grpc_address()).await?;
     anstream::println!("{TITLE}helloworld, as each network's sidecar sees it{TITLE:#}\n");
     if !show_start(&scenario, &mut observers).await? {

@@ -37,6 +37,10 @@ pub(super) struct Scenario {
 struct Spec {
     clusters: Vec<String>,
     control_planes: Vec<ControlPlane>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Networks {
     networks: BTreeMap<String, Network>,
 }
 
@@ -68,6 +72,7 @@ impl Scenario {
     /// Copies the scenario in `from` to a folder that goes when it is dropped.
     pub(super) fn copy(from: &Path) -> Result<Self> {
         let spec: Spec = yaml_serde::from_str(&read(&from.join("scenario.yaml"))?)?;
+        let Networks { networks } = yaml_serde::from_str(&read(&from.join("meshnetworks.yaml"))?)?;
         let Some(plane) = spec.control_planes.first() else {
             bail!("{}: no control plane", from.display());
         };
@@ -88,7 +93,7 @@ impl Scenario {
                 .into_iter()
                 .filter(|p| p.name.starts_with("sleep-"))
                 .collect(),
-            networks: spec.networks,
+            networks,
             folder,
         })
     }

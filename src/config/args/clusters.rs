@@ -8,10 +8,8 @@ use std::{
 
 use clap::Args;
 
-use crate::{
-    config::{ConfigError, KubeSource, Source, values},
-    model::ClusterId,
-};
+use crate::config::{ConfigError, KubeSource, Source, values};
+use crate::model::ClusterId;
 
 /// istiod's defaults; a file that is not there is then no error.
 const MESH_CONFIG: &str = "./etc/istio/config/mesh";
