@@ -1,1 +1,23 @@
-//! The xDS protocol as a state machine over values: no socket, clock or task.
+//! The xDS protocol as a state machine over values; knows no socket, clock or
+//! task.
+//!
+//! A [`Session`] is one ADS stream, delta or `SotW`: requests and changes go in,
+//! [`Outgoing`] responses come out when the stream has room for one. What the
+//! proxy can be told it asks of [`Resources`]. Rule numbers in comments and
+//! tests are those of the project's list of xDS server rules.
+
+mod collect;
+mod delta;
+mod entries;
+mod error;
+mod metadata;
+mod node;
+mod outgoing;
+mod session;
+mod sotw;
+mod subscription;
+
+pub use error::{NodeError, ProtocolError, StatusCode, printable};
+pub use node::{NodeReader, parse_node};
+pub use outgoing::{Nonce, Outgoing};
+pub use session::{Options, Received, Request, Resources, Session, TypeStatus, Variant};

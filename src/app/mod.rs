@@ -1,1 +1,237 @@
 //! Wires the modules, owns every task, drains on shutdown.
+
+mod check;
+mod listen;
+mod sources;
+mod tasks;
+mod writer;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use self::check::{Findings, check};
+use self::tasks::Tasks;
+use self::writer::{Flush, WriterLoop};
+use crate::admin::{self, Views};
+use crate::ads::{self, NodeReader};
+use crate::config::{Config, ListenAddress};
+use crate::mesh::{Index, SnapshotReader, Writer};
+use crate::registry::dns;
+use crate::server;
+use crate::telemetry::{Block, Readiness, Registry};
+use crate::xds::ProxyResources;
+
+/// Batches of events that may wait for the writer; a source that is faster
+/// waits in turn.
+const EVENT_QUEUE: usize = 1024;
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    grpc: SocketAddr,
+    views: Views,
+    stop: CancellationToken,
+    tasks: Tasks,
+}
+
+impl App {
+    /// Starts everything: listeners at once, discovery as soon as the clusters
+    /// are known.
+    pub fn start(config: Config) -> Result<Self> {
+        // One TLS provider for the process; a second start keeps the first.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        if !config.unused.is_empty() {
+            let settings = config.unused.join(", ");
+            warn!(%settings, "settings of istiod's that have no effect here");
+        }
+        let address = config.listen.grpc.context("no address for ADS")?;
+        let listener = listen::bind(address, "--grpc-addr")?;
+        let mut app = Self {
+            grpc: listener.local_addr()?,
+            views: Views {
+                readiness: Readiness::default(),
+                metrics: Registry::default(),
+            },
+            stop: CancellationToken::new(),
+            tasks: Tasks::default(),
+            config,
+        };
+        let starting = app.views.readiness.block("the first snapshot");
+        app.serve_pages()?;
+        let (snapshots, flushes, synced) = app.ingest()?;
+        let ready = Arc::new(AtomicBool::new(false));
+        app.serve_streams(listener, snapshots, Arc::clone(&ready));
+        app.tasks.spawn_once(
+            "first snapshot",
+            first_snapshot(synced, flushes, ready, starting),
+        );
+        info!(grpc = %app.grpc, cluster = %app.config.cluster_id, "isthmus started");
+        Ok(app)
+    }
+
+    /// Where ADS is served.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Runs until `stop` resolves, then drains; an error if a task ends first.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        tokio::select! {
+            () = stop => self.stop().await,
+            error = self.tasks.first_end() => Err(error),
+        }
+    }
+
+    /// Tells all streams to end and waits for them, at most the configured time.
+    pub async fn stop(self) -> Result<()> {
+        info!("stopping");
+        self.stop.cancel();
+        timeout(self.config.shutdown, self.tasks.finish())
+            .await
+            .unwrap_or(Ok(()))
+    }
+
+    /// Starts the writer and all that feeds it.
+    fn ingest(&mut self) -> Result<(SnapshotReader, mpsc::Sender<Flush>, Synced)> {
+        let (events, received) = mpsc::channel(EVENT_QUEUE);
+        let (flushes, flush_requests) = mpsc::channel(1);
+        let (hostnames, wanted) = watch::channel(std::collections::BTreeSet::new());
+        let (writer, snapshots) = Writer::new();
+        let features = self.config.features.clone();
+        let resolves = features.resolve_hostname_gateways;
+        let ended = WriterLoop {
+            index: Index::new(self.config.cluster_id.clone(), features),
+            writer,
+            events: received,
+            flushes: flush_requests,
+            hostnames,
+            debounce: self.config.debounce,
+        }
+        .spawn()?;
+        let stop = self.stop.clone();
+        self.tasks.spawn("the writer", async move {
+            let _ = ended.await;
+            // It ends when its last source does, and sources end at a stop.
+            anyhow::ensure!(stop.is_cancelled(), "the writer thread ended");
+            Ok(())
+        });
+        if resolves {
+            let lookup = dns::DnsLookup::system()?;
+            let names = dns::run(
+                self.config.cluster_id.clone(),
+                lookup,
+                wanted,
+                events.clone(),
+            );
+            self.spawn_until_stop("the resolver", async {
+                names.await;
+                Ok(())
+            });
+        }
+        let synced = sources::start(self, events)?;
+        Ok((snapshots, flushes, synced))
+    }
+
+    fn serve_pages(&mut self) -> Result<()> {
+        let listen = &self.config.listen;
+        let pages = [
+            (listen.http, "--http-addr"),
+            (listen.monitoring, "--monitoring-addr"),
+        ];
+        let bound = pages
+            .into_iter()
+            .filter_map(|(address, flag)| Some((address?, flag)));
+        let bind = |(address, flag): (ListenAddress, _)| listen::bind(address, flag);
+        for listener in bound.map(bind).collect::<Result<Vec<_>>>()? {
+            let stop = self.stop.clone().cancelled_owned();
+            let serve = admin::serve(listener, self.views.clone(), stop);
+            self.tasks.spawn("the pages", async { Ok(serve.await?) });
+        }
+        Ok(())
+    }
+
+    fn serve_streams(
+        &mut self,
+        listener: tokio::net::TcpListener,
+        snapshots: SnapshotReader,
+        ready: Arc<AtomicBool>,
+    ) {
+        let streams = &self.config.streams;
+        let nodes = NodeReader::new(self.config.cluster_aliases.clone());
+        let state = server::State {
+            config: server::Config {
+                max_request_bytes: streams.max_request_bytes,
+                max_streams: streams.max_concurrent,
+                keepalive_interval: streams.keepalive_interval,
+                keepalive_timeout: streams.keepalive_timeout,
+                max_age: streams.max_age,
+                grace: self.config.shutdown,
+                streams_per_second: Some(f64::from(streams.max_new_per_second)),
+                ..server::Config::default()
+            },
+            sessions: Arc::new(ads::Options {
+                nodes,
+                ..ads::Options::default()
+            }),
+            snapshots,
+            resources: Box::new(|snapshot, proxy| {
+                Box::new(ProxyResources::new(Arc::clone(snapshot), Arc::clone(proxy)))
+            }),
+            ready,
+            connections: Arc::default(),
+            metrics: self.views.metrics.with(server::Metrics::register),
+        };
+        let stop = self.stop.clone().cancelled_owned();
+        let serve = server::serve(listener, Arc::new(state), stop);
+        self.tasks.spawn("the ADS server", async {
+            serve.await;
+            Ok(())
+        });
+    }
+
+    /// A task that has nothing to drain: it ends where it stands.
+    fn spawn_until_stop(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(name, async move {
+            stop.run_until_cancelled(task).await.unwrap_or(Ok(()))
+        });
+    }
+}
+
+/// Resolves once every source has sent what exists.
+type Synced = futures::future::BoxFuture<'static, ()>;
+
+/// Opens ADS once all that the sources had sent is published: before that an
+/// empty answer would delete what proxies hold (xDS rule 44).
+async fn first_snapshot(
+    synced: Synced,
+    flushes: mpsc::Sender<Flush>,
+    ready: Arc<AtomicBool>,
+    starting: Block,
+) -> Result<()> {
+    synced.await;
+    let (flush, published) = oneshot::channel();
+    flushes.send(flush).await.context("the writer is gone")?;
+    published.await.context("the writer is gone")?;
+    ready.store(true, Ordering::Relaxed);
+    drop(starting);
+    info!("ready");
+    Ok(())
+}

@@ -3,17 +3,46 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::DiscoveryArgs;
+use crate::app::{self, App};
+use crate::config::{Config, DiscoveryArgs};
+use crate::telemetry::{LogFormat, init_logs};
 
 pub(super) fn run(args: DiscoveryArgs) -> Result<ExitCode> {
-    let config = args.into_config()?;
-    drop(config);
-    Ok(ExitCode::SUCCESS)
+    let config = configure(args)?;
+    Runtime::new()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        App::start(config)?.run_until(stop).await?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
+/// Says what is wrong with the configuration; the status tells whether
+/// anything is.
 pub(super) fn check(args: DiscoveryArgs) -> Result<ExitCode> {
+    let config = configure(args)?;
+    let findings = Runtime::new()?.block_on(app::check(&config))?;
+    anstream::println!("{findings}");
+    Ok(ExitCode::from(u8::from(findings.refused > 0)))
+}
+
+fn configure(args: DiscoveryArgs) -> Result<Config> {
     let config = args.into_config()?;
-    anstream::println!("{config:#?}");
-    Ok(ExitCode::SUCCESS)
+    let format = if config.log_as_json {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
+    init_logs(config.log.default, &config.log.scopes, format);
+    tracing::debug!(?config, "configuration");
+    Ok(config)
 }

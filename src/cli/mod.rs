@@ -1,12 +1,15 @@
 //! The commands of `isthmus`.
 
+mod demo;
 mod discovery;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use self::demo::DemoArgs;
 use crate::config::DiscoveryArgs;
+use crate::manifest::{self, Kind};
 
 /// Multi-cluster, multi-network xDS control plane.
 #[derive(Debug, Parser)]
@@ -22,6 +25,16 @@ enum Command {
     Discovery(Box<DiscoveryArgs>),
     /// Check flags, files and manifests as discovery would read them, and exit
     Check(Box<DiscoveryArgs>),
+    /// Print the custom resource definitions that isthmus reads
+    Crds,
+    /// Show three networks with a real Envoy in each, and a change arriving
+    Demo(DemoArgs),
+}
+
+fn crds() -> ExitCode {
+    let kinds = Kind::all((manifest::MCS_GROUP, manifest::MCS_VERSION));
+    anstream::print!("{}", manifest::crds(&kinds));
+    ExitCode::SUCCESS
 }
 
 /// Runs the command line and tells the exit status.
@@ -29,6 +42,8 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Discovery(args) => discovery::run(*args),
         Command::Check(args) => discovery::check(*args),
+        Command::Crds => Ok(crds()),
+        Command::Demo(args) => demo::run(&args),
     };
     match result {
         Ok(status) => status,

@@ -137,7 +137,8 @@ impl AdsClient {
     }
 }
 
-fn decode<M: Message + Default>(
+/// The resources of a response, by name.
+pub fn decode<M: Message + Default>(
     response: DeltaDiscoveryResponse,
 ) -> Result<BTreeMap<String, M>, ClientError> {
     let resources = response.resources.into_iter().map(|resource| {

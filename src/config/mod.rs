@@ -6,12 +6,7 @@ mod listen;
 mod log_levels;
 mod values;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 pub use args::DiscoveryArgs;
 pub use listen::{ListenAddress, ListenError};
@@ -43,6 +38,8 @@ pub struct Config {
     pub streams: Streams,
     /// Least time between two publishes.
     pub debounce: Duration,
+    /// API group and version of Multi-Cluster Services.
+    pub mcs: (Arc<str>, Arc<str>),
     /// Switches that change answers.
     pub features: Features,
     /// Log output.
@@ -71,16 +68,12 @@ pub struct KubeSource {
     pub kubeconfig: Option<PathBuf>,
     /// Folder of kubeconfigs of remote clusters, in place of Secrets.
     pub remote_kubeconfigs: Option<PathBuf>,
-    /// Kubeconfig parts that are refused unless listed here.
-    pub insecure_options: BTreeSet<String>,
-    /// How long readiness waits for a remote cluster; zero for not at all.
-    pub remote_timeout: Duration,
+    /// Kubeconfig parts that are refused unless listed here, comma separated.
+    pub insecure_options: String,
+    /// How long readiness waits for a remote cluster; none waits for ever.
+    pub remote_timeout: Option<Duration>,
     /// Remote Secrets are read from the cluster isthmus runs in.
     pub local_secrets: bool,
-    /// API group of Multi-Cluster Services.
-    pub mcs_group: Arc<str>,
-    /// API version of Multi-Cluster Services.
-    pub mcs_version: Arc<str>,
 }
 
 /// Listening addresses; none where the flag is empty.

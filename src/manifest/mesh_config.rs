@@ -197,6 +197,14 @@ fn read_text(
     Ok(Settings { value, warnings })
 }
 
+/// The trust domain that `MeshConfig` sets, if it does: all that is read of
+/// the settings of a cluster that is not the config cluster.
+pub fn trust_domain(yaml: &str) -> Result<Option<Arc<str>>, MeshError> {
+    let value = yaml::to_json(yaml)?;
+    let domain = value.get("trustDomain").and_then(Value::as_str);
+    Ok(domain.filter(|text| !text.is_empty()).map(Arc::from))
+}
+
 /// One warning for each field of a document that is not known.
 pub(super) fn unknown_fields(value: &Value, is_known: impl Fn(&str) -> bool) -> Vec<String> {
     let fields = value.as_object().into_iter().flatten();
@@ -276,7 +284,7 @@ fn discovery_host(mesh: &Mesh<'_>) -> Option<Arc<str>> {
 }
 
 fn export_to(names: &List<Text<'_>>) -> ExportTo {
-    // The mesh's own default keeps its `.` until an object's namespace is known.
+    // A `.` stays: whose namespace it is, each object knows.
     ExportTo::parse(names.iter().map(|n| &**n), &Namespace::from(".")).unwrap_or_default()
 }
 
@@ -302,14 +310,12 @@ fn port(field: &str, number: Int, default: u16) -> Result<u16, Problem> {
     }
 }
 
-/// Which hosts stay inside each cluster.
+/// Which hosts stay inside each cluster, istio's defaults included.
 fn cluster_local(mesh: &Mesh<'_>, domain: &str, discovery_host: &str) -> ClusterLocalHosts {
-    let settings = mesh.service_settings.iter().map(|setting| {
-        let is_local = setting.settings.as_ref().and_then(|s| s.cluster_local);
-        (
-            is_local.unwrap_or_default(),
-            setting.hosts.iter().map(|h| &**h).collect(),
-        )
+    let settings = mesh.service_settings.iter().map(|entry| {
+        let is_local = entry.settings.as_ref().and_then(|s| s.cluster_local);
+        let hosts = entry.hosts.iter().map(|host| &**host).collect();
+        (is_local.unwrap_or_default(), hosts)
     });
     ClusterLocalHosts::new(settings, domain, discovery_host)
 }

@@ -17,17 +17,17 @@ use super::{
 const ANNOTATIONS: &[&str] = &[
     "alpha.istio.io/canonical-serviceaccounts",
     "alpha.istio.io/kubernetes-serviceaccounts",
+    GROUP,
     CONNECT_STRATEGY,
     "networking.istio.io/exportTo",
     TRAFFIC_DISTRIBUTION,
-    AUTO_REGISTRATION_GROUP,
     HEALTH_CHECKED,
     "topology.istio.io/controlPlaneClusters",
     "traffic.istio.io/nodeSelector",
 ];
+pub(super) const GROUP: &str = "istio.io/autoRegistrationGroup";
 pub(super) const CONNECT_STRATEGY: &str = "istio.io/connect-strategy";
 pub(super) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
-pub(super) const AUTO_REGISTRATION_GROUP: &str = "istio.io/autoRegistrationGroup";
 pub(super) const HEALTH_CHECKED: &str = "proxy.istio.io/health-checks-enabled";
 
 /// `metadata`.

@@ -5,6 +5,7 @@
 //! an object that istio would skip is left out and told; an object that cannot
 //! be used is refused with an error that names it. Nothing here panics.
 
+mod crds;
 mod error;
 mod istio;
 mod json;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use crate::model::{Object, ObjectKey, ObjectKind};
 
+pub use crds::crds;
 pub use error::{ManifestError, Problem};
 pub use kind::{Kind, MCS_GROUP, MCS_VERSION};
 pub use meta::{Identity, identify};

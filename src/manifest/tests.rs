@@ -427,13 +427,14 @@ spec:
   workloadSelector: {labels: {app: x}}
   outboundTrafficPolicy: {mode: REGISTRY_ONLY}
   egress:
-  - {port: {number: 8080, protocol: HTTP, name: h}, bind: 127.0.0.1, captureMode: NONE, hosts: [./*, db/x.example.com, bad]}
+  - {port: {number: 8080, protocol: HTTP_PROXY, name: h}, bind: 127.0.0.1, captureMode: NONE, hosts: [./*, db/x.example.com, bad]}
   - hosts: ['~/*']
   ingress: [{port: {number: 9080, protocol: HTTP, name: i}, defaultEndpoint: 127.0.0.1:8080}]
 ";
     let sidecar = read!(Sidecar, yaml);
     assert_eq!(sidecar.outbound_policy, Some(OutboundPolicy::RegistryOnly));
     assert_eq!(sidecar.egress[0].hosts.len(), 2);
+    assert!(sidecar.egress[0].http_proxy && !sidecar.egress[1].http_proxy);
     assert_eq!(&*sidecar.egress[1].hosts[0].namespace, "~");
     assert_eq!(sidecar.ingress[0].port.0, 9080);
     let left_out = parse_yaml(ObjectKind::Sidecar, yaml)

@@ -84,5 +84,6 @@ pub struct Proxy {
     /// `ISTIO_VERSION`; empty when unknown.
     pub version: Arc<str>,
     /// Names of the extensions its Envoy was built with (`Node.extensions`).
-    pub extensions: BTreeSet<Arc<str>>,
+    /// Envoy lists about 600: the set is shared by all proxies of one build.
+    pub extensions: Arc<BTreeSet<Arc<str>>>,
 }

@@ -1,1 +1,7 @@
 //! Watches clusters and turns their objects into [`crate::mesh::Event`]s.
+
+pub mod dns;
+pub mod file;
+mod jitter;
+pub mod kube;
+pub mod multicluster;

@@ -1,5 +1,9 @@
 //! Builders, model client and in-process server that tests and benches share.
 
+pub mod ads_server;
+pub mod ads_world;
+pub mod client;
+pub mod record;
 pub mod snapshot;
 pub mod state;
 pub mod world;

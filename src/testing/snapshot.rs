@@ -239,7 +239,7 @@ pub fn sidecar(namespace: &str) -> Proxy {
         own_ports: BTreeSet::new(),
         http_proxy_port: None,
         version: Arc::default(),
-        extensions: BTreeSet::new(),
+        extensions: Arc::default(),
     }
 }
 

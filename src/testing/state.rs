@@ -331,6 +331,6 @@ pub fn proxy(network: &str, cluster: &str) -> Proxy {
         own_ports: BTreeSet::new(),
         http_proxy_port: None,
         version: Arc::default(),
-        extensions: BTreeSet::new(),
+        extensions: Arc::default(),
     }
 }

@@ -112,3 +112,35 @@ impl ReverseWriter {
         self.start += more;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::ReverseWriter;
+    use crate::wire::proto;
+
+    proptest! {
+        #[test]
+        fn it_writes_what_the_forward_functions_write(
+            fields in prop::collection::vec((1..2000_u32, any::<u64>(), ".{0,200}"), 0..8),
+            capacity in 0..64_usize,
+        ) {
+            let mut forward = Vec::new();
+            for (field, number, text) in &fields {
+                proto::put_uint(&mut forward, *field, *number);
+                let mut inner = Vec::new();
+                if !text.is_empty() {
+                    proto::put_bytes(&mut inner, 1, text.as_bytes());
+                }
+                proto::put_bytes(&mut forward, *field, &inner);
+            }
+            let mut writer = ReverseWriter::with_capacity(capacity);
+            for (field, number, text) in fields.iter().rev() {
+                writer.message(*field, |w| w.text(1, text));
+                writer.uint(*field, *number);
+            }
+            prop_assert_eq!(writer.bytes(), forward);
+        }
+    }
+}

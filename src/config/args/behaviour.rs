@@ -4,10 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 
-use crate::{
-    config::values,
-    model::{Features, Namespace},
-};
+use crate::config::values;
+use crate::model::{Features, Namespace};
 
 #[derive(Debug, Args)]
 #[allow(

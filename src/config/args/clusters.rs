@@ -3,16 +3,13 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
 
-use crate::{
-    config::{ConfigError, KubeSource, Source, values},
-    model::ClusterId,
-};
+use crate::config::{ConfigError, KubeSource, Source, values};
+use crate::model::ClusterId;
 
 /// istiod's defaults; a file that is not there is then no error.
 const MESH_CONFIG: &str = "./etc/istio/config/mesh";
@@ -24,12 +21,10 @@ pub(super) struct ClusterArgs {
     /// changes; repeat for each cluster. Needs no Kubernetes
     #[arg(long, value_name = "NAME=FOLDER", value_parser = values::cluster_dir)]
     cluster_dir: Vec<(ClusterId, PathBuf)>,
-    /// Kubeconfig of the config cluster; without it, the pod's own credentials
+    /// Kubeconfig of the config cluster; without it $KUBECONFIG, ~/.kube/config,
+    /// or the pod's own credentials
     #[arg(long, value_name = "FILE", conflicts_with = "cluster_dir")]
     kubeconfig: Option<PathBuf>,
-    /// Kubeconfig used when --kubeconfig is not given and the file exists
-    #[arg(long, hide = true, env = "KUBECONFIG", value_name = "FILE")]
-    default_kubeconfig: Option<PathBuf>,
     /// Id of the config cluster, whose Istio objects are read
     #[arg(long, alias = "clusterID", env = "CLUSTER_ID", value_name = "NAME")]
     cluster_id: Option<ClusterId>,
@@ -73,11 +68,11 @@ pub(super) struct ClusterArgs {
     #[arg(
         long,
         env = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS",
-        value_delimiter = ',',
-        value_name = "NAME"
+        default_value = "",
+        value_name = "NAME,…"
     )]
-    insecure_kubeconfig_options: Vec<String>,
-    /// How long readiness waits for a remote cluster; 0 for not at all
+    insecure_kubeconfig_options: String,
+    /// How long readiness waits for a remote cluster; 0 waits for ever
     #[arg(
         long, env = "PILOT_REMOTE_CLUSTER_TIMEOUT", default_value = "30s",
         value_parser = values::duration, value_name = "DURATION"
@@ -104,7 +99,7 @@ pub(super) struct ClusterArgs {
         default_value = "multicluster.x-k8s.io",
         value_name = "GROUP"
     )]
-    mcs_api_group: String,
+    pub(super) mcs_api_group: String,
     /// API version of Multi-Cluster Services
     #[arg(
         long,
@@ -112,7 +107,7 @@ pub(super) struct ClusterArgs {
         default_value = "v1alpha1",
         value_name = "VERSION"
     )]
-    mcs_api_version: String,
+    pub(super) mcs_api_version: String,
 }
 
 impl ClusterArgs {
@@ -137,20 +132,13 @@ impl ClusterArgs {
         if let Some(folder) = &self.multicluster_kubeconfig_path {
             folder_exists("PILOT_MULTICLUSTER_KUBECONFIG_PATH", folder)?;
         }
-        // istiod's chart always sets KUBECONFIG and mounts the file only for
-        // an external control plane.
-        let default = self
-            .default_kubeconfig
-            .clone()
-            .filter(|file| file.is_file());
         Ok(KubeSource {
-            kubeconfig: self.kubeconfig.clone().or(default),
+            kubeconfig: self.kubeconfig.clone(),
             remote_kubeconfigs: self.multicluster_kubeconfig_path.clone(),
-            insecure_options: self.insecure_kubeconfig_options.iter().cloned().collect(),
-            remote_timeout: self.remote_cluster_timeout,
+            insecure_options: self.insecure_kubeconfig_options.clone(),
+            // istiod: 0 turns the timeout off.
+            remote_timeout: Some(self.remote_cluster_timeout).filter(|t| !t.is_zero()),
             local_secrets: self.external_istiod && self.local_cluster_secret_watcher,
-            mcs_group: Arc::from(self.mcs_api_group.as_str()),
-            mcs_version: Arc::from(self.mcs_api_version.as_str()),
         })
     }
 

@@ -41,6 +41,10 @@ impl DiscoveryArgs {
             source,
             cluster_id,
             namespace: clusters.namespace.as_str().into(),
+            mcs: (
+                clusters.mcs_api_group.as_str().into(),
+                clusters.mcs_api_version.as_str().into(),
+            ),
             mesh_config: clusters.mesh_config_file()?,
             networks_config: clusters.networks_config_file()?,
             revision: clusters.revision,

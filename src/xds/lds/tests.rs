@@ -265,9 +265,11 @@ fn istios_own_filters_go_only_to_an_envoy_that_has_them() {
     };
     assert!(filters(dialled_sidecar("ns")).is_empty());
     let istio = Proxy {
-        extensions: ["istio.alpn", "envoy.filters.http.peer_metadata"]
-            .map(Arc::from)
-            .into(),
+        extensions: Arc::new(
+            ["istio.alpn", "envoy.filters.http.peer_metadata"]
+                .map(Arc::from)
+                .into(),
+        ),
         ..dialled_sidecar("ns")
     };
     assert_eq!(filters(istio), ["istio.metadata_exchange", "istio.alpn"]);

@@ -152,7 +152,10 @@ fn move_out(
         let Some((address, home)) = address(member).and_then(|a| Some((a, homes.get(&a)?))) else {
             return true;
         };
-        if home.group == at && kept != Some(address) {
+        // The copy that stays is a ready one, if any: the least weight of an
+        // unready one is nobody's.
+        let may_stay = home.ready == 0 || member.health.is_ready();
+        if may_stay && home.group == at && kept != Some(address) {
             kept = Some(address);
             set_ready(member, home.ready);
             return true;

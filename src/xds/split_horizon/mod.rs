@@ -71,8 +71,7 @@ impl Member<'_> {
 }
 
 impl LocalityGroup<'_> {
-    /// Sets the weight to the sum of its members'. The sum stays at its
-    /// maximum where istiod's wraps to a small number.
+    /// Sets the weight to the sum of its members'.
     pub(crate) fn sum_weights(&mut self) {
         let weights = self.members.iter().map(|m| m.weight);
         let sum = weights.fold(0, u32::saturating_add);
@@ -84,14 +83,16 @@ impl LocalityGroup<'_> {
 ///
 /// For DNS-type services they hold host names, those of gateways included: CDS
 /// sends them. Everything else has IP addresses only.
-pub fn assign<'a>(state: &'a ServiceState, key: &'a EdsKey) -> Vec<LocalityGroup<'a>> {
+pub fn assign<'a>(state: &'a ServiceState, key: &EdsKey) -> Vec<LocalityGroup<'a>> {
     let rule = state.rule(&key.view).map(AsRef::as_ref);
     let policy = EndpointPolicy::new(state, rule, &key.cluster);
     let Some(filter) = Filter::new(state, key, &policy) else {
         return Vec::new();
     };
     let mut routes = Routes::new(state, key, filter::is_dns(&state.service));
-    let mut groups: Vec<_> = collect(state, &filter, &policy, &mut routes)
+    let mut drafts = collect(state, &filter, &policy, &mut routes);
+    fit_weights(&mut drafts);
+    let mut groups: Vec<_> = drafts
         .into_iter()
         .map(|draft| draft.finish(&routes, &policy))
         .collect();
@@ -120,7 +121,7 @@ fn collect<'a>(
     state: &'a ServiceState,
     filter: &Filter<'_>,
     policy: &EndpointPolicy,
-    routes: &mut Routes<'a>,
+    routes: &mut Routes<'a, '_>,
 ) -> Vec<Draft<'a>> {
     let scale = routes.scale();
     let mut drafts: Vec<Draft<'a>> = Vec::new();
@@ -154,6 +155,27 @@ fn collect<'a>(
     drafts
 }
 
+/// Divides all weights by one number where their sum is more than Envoy takes:
+/// it would refuse the answer (istiod's sums wrap to small numbers).
+fn fit_weights(drafts: &mut [Draft<'_>]) {
+    const MOST: u64 = u32::MAX as u64;
+    let total: u64 = drafts.iter().map(Draft::weight).sum();
+    if total <= MOST {
+        return;
+    }
+    // Half of the room is for what is rounded up to 1.
+    let divisor = total.div_ceil(MOST / 2);
+    for draft in drafts {
+        for (_, member) in &mut draft.workloads {
+            let weight = u64::from(member.weight) / divisor;
+            member.weight = u32::try_from(weight).unwrap_or(u32::MAX).max(1);
+        }
+        for (_, ready) in &mut draft.crossing {
+            *ready = ready.div_ceil(divisor);
+        }
+    }
+}
+
 impl<'a> Draft<'a> {
     fn new(locality: &'a Locality) -> Self {
         Self {
@@ -163,7 +185,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn add(&mut self, endpoint: &'a Endpoint, member: Member<'a>, routes: &mut Routes<'a>) {
+    fn weight(&self) -> u64 {
+        let own = self.workloads.iter().map(|(_, m)| u64::from(m.weight));
+        own.chain(self.crossing.iter().map(|(_, ready)| *ready))
+            .sum()
+    }
+
+    fn add(&mut self, endpoint: &'a Endpoint, member: Member<'a>, routes: &mut Routes<'a, '_>) {
         let number = routes.find(endpoint);
         match routes.get(number) {
             // An address that is not known can only be behind a gateway.
@@ -183,7 +211,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn finish(self, routes: &Routes<'a>, policy: &EndpointPolicy) -> LocalityGroup<'a> {
+    fn finish(self, routes: &Routes<'a, '_>, policy: &EndpointPolicy) -> LocalityGroup<'a> {
         let mut workloads = self.workloads;
         workloads.sort_unstable_by(|(at, a), (bt, b)| at.cmp(bt).then_with(|| compare(a, b)));
         let mut members: Vec<_> = workloads.into_iter().map(|(_, member)| member).collect();

@@ -19,9 +19,9 @@ pub(super) enum Route<'a> {
 }
 
 /// The routes of one view, found once per network and cluster.
-pub(super) struct Routes<'a> {
+pub(super) struct Routes<'a, 'k> {
     table: &'a NetworkTable,
-    view: &'a NetworkView,
+    view: &'k NetworkView,
     declared: bool,
     found: Vec<Found<'a>>,
     last: usize,
@@ -36,9 +36,9 @@ struct Found<'a> {
 /// Index of the route that needs no gateway table: endpoints without a network.
 pub(super) const DIRECT: usize = usize::MAX;
 
-impl<'a> Routes<'a> {
+impl<'a, 'k> Routes<'a, 'k> {
     /// With `declared`, host names of gateways stay unresolved (DNS clusters).
-    pub(super) fn new(state: &'a ServiceState, key: &'a EdsKey, declared: bool) -> Self {
+    pub(super) fn new(state: &'a ServiceState, key: &'k EdsKey, declared: bool) -> Self {
         Self {
             table: &state.networks,
             view: &key.view,

@@ -587,26 +587,48 @@ fn a_gateway_found_in_two_ways_counts_once() {
 
 #[test]
 fn one_address_for_two_networks_is_sent_once() {
-    let state = state()
-        .gateway("n2", "c2", "2.2.2.2", 15443)
-        .gateway("n3", "c3", "2.2.2.2", 15443)
-        .with(&endpoint("20.0.0.1").on("n2", "c2"))
-        .with(&endpoint("30.0.0.1").on("n3", "c3"))
-        .build();
-    assert_eq!(answer(&state, view("n1")), [" p0 2: gw 2.2.2.2=2"]);
+    let state = |health| {
+        state()
+            .gateway("n2", "c2", "2.2.2.2", 15443)
+            .gateway("n3", "c3", "2.2.2.2", 15443)
+            .with(&endpoint("20.0.0.1").on("n2", "c2").health(health))
+            .with(&endpoint("30.0.0.1").on("n3", "c3"))
+            .build()
+    };
+    let both = answer(&state(Health::Healthy), view("n1"));
+    assert_eq!(both, [" p0 2: gw 2.2.2.2=2"]);
+    let one = answer(&state(Health::Unhealthy), view("n1"));
+    assert_eq!(one, [" p0 1: gw 2.2.2.2=1"]);
 }
 
 #[test]
-fn weights_stay_at_their_maximum() {
-    let state = state()
-        .gateway("n2", "c2", "2.2.2.2", 15443)
-        .gateway("n2", "c2", "2.2.2.3", 15443)
-        .with(&endpoint("10.0.0.1").on("n1", "c1").weight(u32::MAX))
-        .with(&endpoint("10.0.0.2").on("n1", "c1").weight(u32::MAX))
-        .build();
+fn weights_saturate_and_never_sum_to_more_than_envoy_takes() {
+    let two_gateways = || {
+        state()
+            .gateway("n2", "c2", "2.2.2.2", 15443)
+            .gateway("n2", "c2", "2.2.2.3", 15443)
+    };
+    let large = |address: &str| endpoint(address).on("n1", "c1").weight(u32::MAX);
     let max = u32::MAX;
-    let want = format!(" p0 {max}: 10.0.0.1={max} 10.0.0.2={max}");
-    assert_eq!(answer(&state, view("n1")), [want]);
+    let one = two_gateways().with(&large("10.0.0.1")).build();
+    let want = format!(" p0 {max}: 10.0.0.1={max}");
+    assert_eq!(answer(&one, view("n1")), [want]);
+    let state = two_gateways()
+        .with(&large("10.0.0.1"))
+        .with(&large("10.0.0.2").at("r1"))
+        .with(&endpoint("10.0.0.3").on("n1", "c1"))
+        .with(&endpoint("20.0.0.1").on("n2", "c2").weight(u32::MAX / 2))
+        .build();
+    let seventh = max / 7;
+    let groups = assign(&state, &key(view("n1")));
+    let weights: Vec<u64> = groups
+        .iter()
+        .map(|g| g.weight.unwrap_or(0).into())
+        .collect();
+    assert!(weights.iter().sum::<u64>() <= u64::from(max), "{weights:?}");
+    // Proportions are kept: 10.0.0.1, 10.0.0.3, two gateways of half as much.
+    let members: Vec<u32> = groups[0].members.iter().map(|m| m.weight).collect();
+    assert_eq!(members, [seventh, 1, seventh / 2 + 1, seventh / 2]);
 }
 
 #[test]
@@ -779,6 +801,31 @@ fn traffic_distribution_prefers_the_own_network_then_region_then_zone() {
         "r1/z1/ p3 1: gw 2.2.2.2=1",
         "r1/z2/ p1 1: 10.0.0.2=1",
         "r2/z1/ p2 1: 10.0.0.3=1",
+    ];
+    assert_eq!(answer(&builder.build(), view), want);
+}
+
+#[test]
+fn failover_priority_works_on_every_locality_of_a_dns_cluster() {
+    let mut builder = state()
+        .with(&endpoint("a.example.com").at("r1/z1/"))
+        .with(&endpoint("b.example.com").at("r2/z1/"))
+        .with(&endpoint("c.example.com").at("r3/z1/"));
+    builder.service.resolution = Resolution::Dns;
+    builder.service.distribution = TrafficDistribution::PreferSameZone;
+    let labels = [
+        ("topology.istio.io/network", ""),
+        ("topology.kubernetes.io/region", "r2"),
+        ("topology.kubernetes.io/zone", "z1"),
+    ];
+    let view = NetworkView {
+        labels: labels.into_iter().collect(),
+        ..view("")
+    };
+    let want = [
+        "r1/z1/ p1 1: a.example.com=1",
+        "r2/z1/ p0 1: b.example.com=1",
+        "r3/z1/ p1 1: c.example.com=1",
     ];
     assert_eq!(answer(&builder.build(), view), want);
 }

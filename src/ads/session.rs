@@ -1,0 +1,379 @@
+//! One ADS stream.
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use envoy_types::pb::google::rpc::Status as RpcStatus;
+
+use super::collect::{Draft, Phase, Source};
+use super::entries::State;
+use super::subscription::Subscription;
+use super::{NodeError, NodeReader, Nonce, Outgoing, ProtocolError};
+use crate::mesh::{Changes, PodKey};
+use crate::model::{Proxy, TypeUrl};
+use crate::wire::EncodedResource;
+
+#[cfg(test)]
+mod tests;
+
+/// What a session can ask of one generation of the world for its proxy.
+pub trait Resources {
+    /// All resources of a type with a wildcard, sorted by name.
+    fn all(&self, kind: TypeUrl) -> Arc<[Arc<EncodedResource>]>;
+
+    /// One resource. EDS answers every name of a cluster's form and RDS every
+    /// name, if need be with an empty resource: Envoy would wait for ever
+    /// (xDS rules 21, 45).
+    fn named(&self, kind: TypeUrl, name: &str) -> Option<Arc<EncodedResource>>;
+}
+
+/// The two forms of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// Incremental.
+    Delta,
+    /// State of the world.
+    Sotw,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "moved once, never stored")]
+pub enum Request {
+    /// Incremental.
+    Delta(DeltaDiscoveryRequest),
+    /// State of the world.
+    Sotw(DiscoveryRequest),
+}
+
+/// What came of a request; for counters and logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// Taken.
+    Accepted,
+    /// Of a type that is not served: the stream stays, nothing is sent (xDS
+    /// rule 5).
+    Ignored,
+    /// Its nonce is not that of the last response.
+    Stale(TypeUrl),
+    /// The client rejected a response.
+    Rejected {
+        /// Type.
+        kind: TypeUrl,
+        /// gRPC code of the rejection.
+        code: i32,
+        /// The client's words, safe to log.
+        message: String,
+    },
+}
+
+impl Received {
+    pub(super) fn of(kind: TypeUrl, ours: bool, error: Option<&RpcStatus>) -> Self {
+        match error {
+            Some(error) => Self::Rejected {
+                kind,
+                code: error.code,
+                message: super::printable(&error.message, 2048),
+            },
+            None if ours => Self::Accepted,
+            None => Self::Stale(kind),
+        }
+    }
+}
+
+/// What sessions of one server share.
+#[derive(Debug)]
+pub struct Options {
+    /// Reads nodes.
+    pub nodes: NodeReader,
+    /// Bytes of explicit names, with 64 for each, that one type may hold on one
+    /// stream (xDS rule 65).
+    pub names_limit: usize,
+}
+
+impl Default for Options {
+    /// Room for about 100,000 names.
+    fn default() -> Self {
+        Self {
+            nodes: NodeReader::default(),
+            names_limit: 16 << 20,
+        }
+    }
+}
+
+/// State of one type, for debug views.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TypeStatus {
+    /// A request of this type has come.
+    pub watched: bool,
+    /// Names that the session knows of.
+    pub names: usize,
+    /// Nonce of the last response.
+    pub sent: Option<Nonce>,
+    /// Nonce of the last ACK.
+    pub acked: Option<Nonce>,
+    /// Last NACK, until the next ACK.
+    pub error: Option<Box<str>>,
+}
+
+/// The subscriptions of a stream, one of each type.
+#[derive(Debug, Default)]
+struct Subscriptions {
+    cds: Subscription,
+    eds: Subscription,
+    lds: Subscription,
+    rds: Subscription,
+}
+
+impl Subscriptions {
+    fn of(&self, kind: TypeUrl) -> &Subscription {
+        match kind {
+            TypeUrl::Cluster => &self.cds,
+            TypeUrl::ClusterLoadAssignment => &self.eds,
+            TypeUrl::Listener => &self.lds,
+            TypeUrl::RouteConfiguration => &self.rds,
+        }
+    }
+
+    fn of_mut(&mut self, kind: TypeUrl) -> &mut Subscription {
+        match kind {
+            TypeUrl::Cluster => &mut self.cds,
+            TypeUrl::ClusterLoadAssignment => &mut self.eds,
+            TypeUrl::Listener => &mut self.lds,
+            TypeUrl::RouteConfiguration => &mut self.rds,
+        }
+    }
+
+    /// A cluster that is sent warms until endpoints come on this stream, even
+    /// unchanged ones (xDS rule 50). The first answer of a reconnecting client
+    /// may find endpoints answered before it (51): they are sent again, save
+    /// those of clusters that were left out.
+    fn warm(&mut self, sent: &Draft, first: bool) {
+        let Self { cds, eds, .. } = self;
+        if !first {
+            for update in &sent.updates {
+                eds.entries.force(update.name(), &mut eds.due);
+            }
+            return;
+        }
+        let due = &mut eds.due;
+        eds.entries.update_all(|name, entry| {
+            let left_out = cds
+                .entries
+                .get(name)
+                .is_some_and(|e| e.state == State::Kept);
+            if !left_out {
+                entry.forced = true;
+                if !std::mem::replace(&mut entry.due, true) {
+                    due.push(Arc::clone(name));
+                }
+            }
+            true
+        });
+    }
+}
+
+/// One ADS stream of either variant. Written by its stream's task only.
+///
+/// Invariants: nothing is sent without a request or a change behind it; a push
+/// waits for the ACK of the response before; the state of one type never
+/// touches another's, save that clusters sent make their endpoints due.
+pub struct Session {
+    variant: Variant,
+    options: Arc<Options>,
+    proxy: Option<(Arc<Proxy>, PodKey)>,
+    types: Subscriptions,
+    nonce: u64,
+}
+
+impl Session {
+    /// A stream before its first request.
+    pub fn new(variant: Variant, options: Arc<Options>) -> Self {
+        Self {
+            variant,
+            options,
+            proxy: None,
+            types: Subscriptions::default(),
+            nonce: 0,
+        }
+    }
+
+    /// The proxy, once its first request was taken.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        self.proxy.as_ref().map(|(proxy, _)| proxy)
+    }
+
+    /// State of one type.
+    pub fn status(&self, kind: TypeUrl) -> TypeStatus {
+        let sub = self.types.of(kind);
+        TypeStatus {
+            watched: sub.active,
+            names: sub.entries.len(),
+            sent: sub.sent,
+            acked: sub.acked,
+            error: sub.error.clone(),
+        }
+    }
+
+    /// Takes a request. An error ends the stream.
+    pub fn on_request(&mut self, request: Request) -> Result<Received, ProtocolError> {
+        let (type_url, node) = match &request {
+            Request::Delta(request) => (&request.type_url, request.node.as_ref()),
+            Request::Sotw(request) => (&request.type_url, request.node.as_ref()),
+        };
+        if type_url.is_empty() {
+            return Err(ProtocolError::MissingTypeUrl);
+        }
+        if self.proxy.is_none() {
+            // Agents may report health before Envoy's first request (3).
+            if type_url.ends_with("istio.v1.HealthInformation") {
+                return Ok(Received::Ignored);
+            }
+            self.identify(node)?;
+        }
+        let Some(kind) = TypeUrl::parse(type_url) else {
+            return Ok(Received::Ignored);
+        };
+        let sub = self.types.of_mut(kind);
+        let received = match request {
+            Request::Delta(request) => sub.on_delta(kind, request),
+            Request::Sotw(request) => sub.on_sotw(kind, &request),
+        };
+        let limit = self.options.names_limit;
+        if sub.cost() > limit {
+            return Err(ProtocolError::TooManyNames { kind, limit });
+        }
+        Ok(received)
+    }
+
+    /// Only the first request has to carry the node (xDS rule 2).
+    fn identify(&mut self, node: Option<&Node>) -> Result<(), NodeError> {
+        let node = node.ok_or(NodeError::Missing)?;
+        let proxy = self.options.nodes.read(node)?;
+        let pod = PodKey {
+            cluster: proxy.cluster.clone(),
+            namespace: proxy.namespace.clone(),
+            name: Arc::clone(&proxy.name),
+        };
+        self.proxy = Some((Arc::new(proxy), pod));
+        Ok(())
+    }
+
+    /// Takes note of what changed since the snapshot that was polled last.
+    pub fn on_changes(&mut self, changes: &Changes) {
+        let Some((_, pod)) = &self.proxy else {
+            return;
+        };
+        let Subscriptions { cds, eds, lds, rds } = &mut self.types;
+        let (config, endpoints) = match changes {
+            Changes::Nothing => return,
+            Changes::Unknown => (true, true),
+            Changes::Since(set) if set.workloads.contains(pod) => (true, true),
+            Changes::Since(set) => {
+                if eds.active && !set.all_endpoints {
+                    for host in &set.hosts {
+                        eds.entries.mark_host(host, &mut eds.due);
+                    }
+                }
+                (set.config, set.all_endpoints)
+            }
+        };
+        for sub in [cds, lds, rds] {
+            sub.look |= config && sub.active;
+        }
+        eds.look |= endpoints && eds.active;
+    }
+
+    /// Whether `poll` may have something to send.
+    pub fn is_due(&self) -> bool {
+        let mut held = false;
+        for kind in TypeUrl::ALL {
+            if self.is_ready(kind, &mut held) {
+                return true;
+            }
+        }
+        !held && self.can_break()
+    }
+
+    /// Whether a response of this type may go; `held` tells whether an earlier
+    /// type has a push that waits for an ACK, which later types must not
+    /// overtake (xDS rule 49). Answers to requests wait for nothing.
+    fn is_ready(&self, kind: TypeUrl, held: &mut bool) -> bool {
+        let sub = self.types.of(kind);
+        let asked = sub.is_asked() && !sub.is_flooded();
+        *held |= sub.is_changed() && sub.is_waiting();
+        asked || (sub.is_changed() && !*held)
+    }
+
+    fn can_break(&self) -> bool {
+        !self.types.cds.leaving.is_empty() && !self.types.cds.is_waiting()
+    }
+
+    /// The next response, in push order; `None` when nothing is due.
+    pub fn poll(&mut self, resources: &dyn Resources) -> Option<Outgoing> {
+        let mut held = false;
+        for kind in TypeUrl::ALL {
+            if self.is_ready(kind, &mut held)
+                && let Some(outgoing) = self.compose(kind, Phase::Make, resources)
+            {
+                return Some(outgoing);
+            }
+        }
+        if held || !self.can_break() {
+            return None;
+        }
+        self.compose(TypeUrl::ClusterLoadAssignment, Phase::Break, resources)
+            .or_else(|| self.compose(TypeUrl::Cluster, Phase::Break, resources))
+    }
+
+    /// Composes a response of one type, if there is anything to say.
+    fn compose(
+        &mut self,
+        kind: TypeUrl,
+        phase: Phase,
+        resources: &dyn Resources,
+    ) -> Option<Outgoing> {
+        let Subscriptions { cds, eds, lds, rds } = &mut self.types;
+        let none = BTreeSet::new();
+        let (sub, later) = match kind {
+            TypeUrl::Cluster => (cds, &none),
+            TypeUrl::ClusterLoadAssignment => {
+                // A cluster sent on this stream warms and waits for endpoints,
+                // even for those that the client holds (57, envoy#22418).
+                eds.reported.retain(|name, _| !cds.has_sent(name));
+                let later = match phase {
+                    Phase::Make => &cds.leaving,
+                    Phase::Break => &none,
+                };
+                (eds, later)
+            }
+            TypeUrl::Listener => (lds, &none),
+            TypeUrl::RouteConfiguration => (rds, &none),
+        };
+        let first = sub.sent.is_none();
+        let all = sub.wildcard.then(|| resources.all(kind));
+        let world = Source {
+            kind,
+            variant: self.variant,
+            all: all.unwrap_or_else(|| Arc::from([])),
+            resources,
+        };
+        let draft = sub.draft(&world, phase, later)?;
+        self.nonce += 1;
+        let outgoing = sub.send(&world, &draft, Nonce(self.nonce));
+        if kind == TypeUrl::Cluster {
+            self.types.warm(&draft, first);
+        }
+        Some(outgoing)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("variant", &self.variant)
+            .field("proxy", &self.proxy().map(|proxy| &proxy.id))
+            .finish_non_exhaustive()
+    }
+}

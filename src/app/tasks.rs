@@ -1,0 +1,98 @@
+//! Every task of the process has a name and one parent.
+
+use std::future::Future;
+
+use anyhow::{Result, anyhow};
+use tokio::task::JoinSet;
+
+/// All tasks; dropping it stops them.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    set: JoinSet<Ended>,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+struct Ended {
+    name: &'static str,
+    /// It was to end some time.
+    expected: bool,
+    result: Result<()>,
+}
+
+impl Tasks {
+    /// Starts a task that is to live as long as the process.
+    pub(super) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        self.set.spawn(async move {
+            Ended {
+                name,
+                expected: false,
+                result: task.await,
+            }
+        });
+    }
+
+    /// Starts a task that ends when its work is done.
+    pub(super) fn spawn_once(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        self.set.spawn(async move {
+            Ended {
+                name,
+                expected: true,
+                result: task.await,
+            }
+        });
+    }
+
+    /// Waits until a task fails, panics, or ends that is to live on. The error
+    /// says which.
+    pub(super) async fn first_end(&mut self) -> anyhow::Error {
+        while let Some(ended) = self.set.join_next().await {
+            match ended {
+                Ok(Ended {
+                    expected: true,
+                    result: Ok(()),
+                    ..
+                }) => {}
+                Ok(Ended {
+                    name,
+                    result: Ok(()),
+                    ..
+                }) => {
+                    return anyhow!("{name} ended unexpectedly");
+                }
+                Ok(Ended {
+                    name,
+                    result: Err(error),
+                    ..
+                }) => {
+                    return error.context(format!("{name} failed"));
+                }
+                Err(error) => return anyhow!("a task did not finish: {error}"),
+            }
+        }
+        anyhow!("no task is left")
+    }
+
+    /// Waits for all tasks after they were told to stop; the first error wins.
+    pub(super) async fn finish(mut self) -> Result<()> {
+        let mut first = Ok(());
+        while let Some(ended) = self.set.join_next().await {
+            let result = match ended {
+                Ok(Ended { name, result, .. }) => {
+                    result.map_err(|e| e.context(format!("{name} failed")))
+                }
+                Err(error) => Err(anyhow!("a task did not finish: {error}")),
+            };
+            first = first.and(result);
+        }
+        first
+    }
+}

@@ -1,0 +1,230 @@
+//! Objects of one kind → [`Event`]s.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+use super::{
+    api::Head,
+    metrics::KubeMetrics,
+    status::Progress,
+    watch::{Closed, Sink},
+};
+use crate::manifest::{self, Defaults, ManifestError};
+use crate::mesh::{Change, Event};
+use crate::model::{Namespace, Object, ObjectKey, ObjectKind};
+
+/// Holds back what a cluster reports until it may speak: while new credentials
+/// are being tried beside the old, the old speak.
+pub(super) type Gate = watch::Receiver<bool>;
+
+/// Namespace and name.
+type Name = (Namespace, Arc<str>);
+
+/// The stream of events to the index.
+#[derive(Debug, Clone)]
+pub(super) struct Outlet {
+    pub gate: Gate,
+    pub events: mpsc::Sender<Vec<Event>>,
+}
+
+impl Outlet {
+    /// Waits until the cluster may speak.
+    pub(super) async fn opened(&mut self) -> Result<(), Closed> {
+        let opened = self.gate.wait_for(|open| *open).await;
+        opened.map(|_| ()).map_err(|_| Closed)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        *self.gate.borrow()
+    }
+
+    pub(super) async fn send(&self, events: Vec<Event>) -> Result<(), Closed> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.events.send(events).await.map_err(|_| Closed)
+    }
+}
+
+/// Turns one kind's objects into events.
+///
+/// An object that cannot be read costs itself only: it is named in a warning
+/// and counted, and its last good version stays, over a relist too. (istiod
+/// refuses such objects in its webhook, so there too the last good one stays.)
+pub(super) struct ObjectSink {
+    pub kind: ObjectKind,
+    pub defaults: Defaults,
+    pub progress: Progress,
+    pub metrics: KubeMetrics,
+    pub outlet: Outlet,
+    pub pending: Vec<Event>,
+    pub objects: usize,
+    pub list: List,
+    /// Names of what the index holds; kept only where an object may be
+    /// unreadable at all: the API server checks those of its built-in kinds.
+    pub known: Option<BTreeSet<Name>>,
+}
+
+/// A list on its way.
+#[derive(Default)]
+pub(super) struct List {
+    good: Vec<Object>,
+    unreadable: Vec<Name>,
+}
+
+impl ObjectSink {
+    /// The kind has no objects, since it does not exist.
+    pub(super) async fn absent(&mut self) -> Result<(), Closed> {
+        self.begin();
+        self.outlet_reset(|progress, _| progress.absent()).await
+    }
+
+    async fn outlet_reset(&mut self, report: impl Fn(&Progress, usize)) -> Result<(), Closed> {
+        let list = std::mem::take(&mut self.list);
+        self.objects = list.good.len();
+        if !self.outlet.is_open() {
+            report(&self.progress, self.objects);
+            self.outlet.opened().await?;
+        }
+        let events = self.relisted(list);
+        self.outlet.send(events).await?;
+        report(&self.progress, self.objects);
+        Ok(())
+    }
+
+    /// The events that make the index hold exactly this list, and the last good
+    /// versions of what is unreadable in it.
+    fn relisted(&mut self, list: List) -> Vec<Event> {
+        let List { good, unreadable } = list;
+        let Some(known) = &mut self.known else {
+            return vec![self.event(Change::Reset(self.kind, good))];
+        };
+        let keep: BTreeSet<Name> = unreadable
+            .into_iter()
+            .filter(|name| known.contains(name))
+            .collect();
+        let listed: BTreeSet<Name> = good.iter().map(name_of).collect();
+        let gone: Vec<Name> = known
+            .iter()
+            .filter(|name| !listed.contains(*name) && !keep.contains(*name))
+            .cloned()
+            .collect();
+        let all_readable = keep.is_empty();
+        *known = listed.into_iter().chain(keep).collect();
+        if all_readable {
+            return vec![self.event(Change::Reset(self.kind, good))];
+        }
+        let gone = gone.into_iter().map(|name| Change::Delete(self.key(name)));
+        let changes = gone.chain(good.into_iter().map(Change::Upsert));
+        changes.map(|change| self.event(change)).collect()
+    }
+
+    fn event(&self, change: Change) -> Event {
+        Event {
+            cluster: self.progress.cluster().clone(),
+            change,
+        }
+    }
+
+    fn key(&self, (namespace, name): Name) -> ObjectKey {
+        ObjectKey {
+            kind: self.kind,
+            namespace,
+            name,
+        }
+    }
+
+    fn read(&self, json: &str) -> Result<Object, Name> {
+        let cluster = self.progress.cluster();
+        match manifest::parse(self.kind, json.as_bytes(), &self.defaults) {
+            Ok(parsed) => {
+                for error in &parsed.left_out {
+                    warn!(%cluster, %error, "left out a part of an object");
+                    self.count_invalid();
+                }
+                Ok(parsed.object)
+            }
+            Err(error) => {
+                self.refuse(&error);
+                Err(name_in(json))
+            }
+        }
+    }
+
+    fn refuse(&self, error: &ManifestError) {
+        warn!(
+            cluster = %self.progress.cluster(),
+            %error,
+            "ignored an object that cannot be read; its last good version, if any, stays"
+        );
+        self.count_invalid();
+    }
+
+    fn count_invalid(&self) {
+        let cluster = self.progress.cluster();
+        self.metrics.invalid(cluster, self.progress.name());
+    }
+}
+
+fn name_of(object: &Object) -> Name {
+    let meta = object.meta();
+    (meta.namespace.clone(), Arc::clone(&meta.name))
+}
+
+fn name_in(json: &str) -> Name {
+    let head = Head::of(json);
+    (Namespace::from(&*head.namespace), Arc::from(&*head.name))
+}
+
+impl Sink for ObjectSink {
+    fn begin(&mut self) {
+        self.list = List::default();
+    }
+
+    fn listed(&mut self, json: &str) {
+        match self.read(json) {
+            Ok(object) => self.list.good.push(object),
+            Err(name) => self.list.unreadable.push(name),
+        }
+    }
+
+    async fn complete(&mut self) -> Result<(), Closed> {
+        // What came before the list belongs before it.
+        self.flush().await?;
+        self.outlet_reset(Progress::listed).await
+    }
+
+    fn applied(&mut self, json: &str, added: bool) {
+        let Ok(object) = self.read(json) else {
+            return;
+        };
+        self.objects += usize::from(added);
+        if let Some(known) = &mut self.known {
+            known.insert(name_of(&object));
+        }
+        self.pending.push(self.event(Change::Upsert(object)));
+    }
+
+    fn deleted(&mut self, json: &str) {
+        let name = name_in(json);
+        self.objects = self.objects.saturating_sub(1);
+        if let Some(known) = &mut self.known {
+            known.remove(&name);
+        }
+        self.pending
+            .push(self.event(Change::Delete(self.key(name))));
+    }
+
+    async fn flush(&mut self) -> Result<(), Closed> {
+        let events = std::mem::take(&mut self.pending);
+        if !events.is_empty() {
+            self.progress.count(self.objects);
+        }
+        self.outlet.send(events).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! The response body of an ADS stream.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::message::Message;
+
+/// What a stream's task hands to its body.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// A response.
+    Message(Message),
+    /// The end of the stream.
+    End(Status),
+}
+
+/// A body that takes the next message when the last one is written: behind it
+/// waits one message at most, and the session coalesces the rest (xDS rule 67).
+#[derive(Debug, Default)]
+pub(super) struct ResponseBody {
+    items: Option<mpsc::Receiver<Box<Item>>>,
+    current: Option<Message>,
+}
+
+impl ResponseBody {
+    pub(super) fn new() -> (mpsc::Sender<Box<Item>>, Self) {
+        let (sender, items) = mpsc::channel(1);
+        let body = Self {
+            items: Some(items),
+            current: None,
+        };
+        (sender, body)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            if let Some(chunk) = self.current.as_mut().and_then(Message::next_chunk) {
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            self.current = None;
+            let Some(items) = self.items.as_mut() else {
+                return Poll::Ready(None);
+            };
+            let status = match ready!(items.poll_recv(cx)).map(|item| *item) {
+                Some(Item::Message(message)) => {
+                    self.current = Some(message);
+                    continue;
+                }
+                Some(Item::End(status)) => status,
+                // Its task is gone without a word.
+                None => Status::unavailable("stream was stopped"),
+            };
+            self.items = None;
+            let mut trailers = HeaderMap::with_capacity(2);
+            if status.add_header(&mut trailers).is_err() {
+                trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
+            }
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.items.is_none() && self.current.is_none()
+    }
+}

@@ -1,0 +1,117 @@
+//! The streams that are open, for debug views.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::metrics::Number;
+use crate::ads::{Session, TypeStatus, Variant, printable};
+use crate::model::{Proxy, TypeUrl};
+
+/// An open stream whose proxy is known.
+#[derive(Debug)]
+pub struct Connection {
+    /// Pod, namespace and a number that is unique in this process (istiod:
+    /// `connectionID`).
+    pub id: Arc<str>,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Who connects.
+    pub proxy: Arc<Proxy>,
+    /// Which variant it speaks.
+    pub variant: Variant,
+    /// When it came.
+    pub since: Instant,
+    status: Mutex<[TypeStatus; TypeUrl::ALL.len()]>,
+}
+
+impl Connection {
+    /// State of each type that the proxy watches, in push order.
+    pub fn status(&self) -> Vec<(TypeUrl, TypeStatus)> {
+        let all = self.status.lock().clone();
+        let all = TypeUrl::ALL.into_iter().zip(all);
+        all.filter(|(_, status)| status.watched).collect()
+    }
+
+    pub(super) fn note(&self, session: &Session) {
+        *self.status.lock() = TypeUrl::ALL.map(|kind| session.status(kind));
+    }
+}
+
+/// All open streams. Written by the streams themselves, read by debug views.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: DashMap<Arc<str>, Arc<Connection>>,
+    counter: AtomicU64,
+}
+
+impl Connections {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// All of them, by id.
+    pub fn list(&self) -> Vec<Arc<Connection>> {
+        let all = self.open.iter().map(|entry| Arc::clone(entry.value()));
+        let mut all: Vec<_> = all.collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    pub(super) fn add(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        variant: Variant,
+        proxy: &Arc<Proxy>,
+        gauge: Number,
+    ) -> Registered {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
+        let pod = proxy.id.split('~').nth(2).unwrap_or_default();
+        let id: Arc<str> = Arc::from(format!("{}-{number}", printable(pod, 256)));
+        let connection = Arc::new(Connection {
+            id: Arc::clone(&id),
+            peer,
+            proxy: Arc::clone(proxy),
+            variant,
+            since: Instant::now(),
+            status: Mutex::default(),
+        });
+        self.open.insert(id, Arc::clone(&connection));
+        gauge.inc();
+        Registered {
+            connection,
+            table: Arc::clone(self),
+            gauge,
+        }
+    }
+}
+
+/// Keeps a stream in the table while it lives. Streams of one node do not
+/// touch each other's entry (xDS rule 59).
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) connection: Arc<Connection>,
+    table: Arc<Connections>,
+    gauge: Number,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.table.open.remove(&self.connection.id);
+        self.gauge.dec();
+    }
+}

@@ -1,0 +1,90 @@
+//! From an HTTP request to a stream.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Status;
+
+use super::State;
+use super::body::{Item, ResponseBody};
+use super::limit::StreamLimit;
+use super::requests::{Budget, Requests};
+use super::stream::Stream;
+use crate::ads::Variant;
+
+const DELTA: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const SOTW: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// What the connections of a server share.
+#[derive(Debug, Clone)]
+pub(super) struct Service {
+    pub(super) state: Arc<State>,
+    /// Parent of every connection and stream.
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    limit: Arc<StreamLimit>,
+    budget: Arc<Budget>,
+}
+
+impl Service {
+    pub(super) fn new(state: Arc<State>) -> Self {
+        let config = &state.config;
+        Self {
+            limit: Arc::new(StreamLimit::new(config.streams_per_second)),
+            budget: Arc::new(Budget::new(config.max_requests_bytes)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            state,
+        }
+    }
+
+    /// Starts the stream that `request` asks for.
+    pub(super) fn respond(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let content = request.headers().get(CONTENT_TYPE);
+        let is_grpc = content.is_some_and(|v| v.as_bytes().starts_with(GRPC.as_bytes()));
+        if request.method() != Method::POST || !is_grpc {
+            let mut response = Response::new(ResponseBody::default());
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return response;
+        }
+        let variant = match request.uri().path() {
+            DELTA => Variant::Delta,
+            SOTW => Variant::Sotw,
+            _ => {
+                let text = "only the aggregated discovery service (ADS) is served here";
+                return Status::unimplemented(text).into_http();
+            }
+        };
+        let body = self.start(variant, peer, request.into_body());
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response
+    }
+
+    fn start(&self, variant: Variant, peer: SocketAddr, body: Incoming) -> ResponseBody {
+        let (out, response) = ResponseBody::new();
+        let max = self.state.config.max_request_bytes;
+        let requests = Requests::new(body, variant, max, Arc::clone(&self.budget));
+        let (limit, stop) = (Arc::clone(&self.limit), self.stop.clone());
+        let state = Arc::clone(&self.state);
+        self.tasks.spawn(async move {
+            if let Err(status) = limit.turn().await {
+                let _ = out.send(Box::new(Item::End(status))).await;
+                return;
+            }
+            let stream = Stream::new(state, variant, peer, requests, out);
+            Box::pin(stream.run(stop)).await;
+        });
+        response
+    }
+}

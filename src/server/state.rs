@@ -1,0 +1,51 @@
+//! What all streams of a server share.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{Config, Connections, Metrics};
+use crate::ads::{Options, Resources};
+use crate::mesh::{Snapshot, SnapshotReader};
+use crate::model::Proxy;
+
+/// Makes what a proxy can be told of one snapshot.
+pub type MakeResources =
+    dyn Fn(&Arc<Snapshot>, &Arc<Proxy>) -> Box<dyn Resources + Send> + Send + Sync;
+
+/// What a server reads and what it counts in.
+pub struct State {
+    /// Settings.
+    pub config: Config,
+    /// Settings of sessions.
+    pub sessions: Arc<Options>,
+    /// The published world.
+    pub snapshots: SnapshotReader,
+    /// What of it a proxy gets.
+    pub resources: Box<MakeResources>,
+    /// Whether all sources are synced. Before that no stream is served: an
+    /// empty answer would delete what proxies hold (xDS rule 44).
+    pub ready: Arc<AtomicBool>,
+    /// Open streams.
+    pub connections: Arc<Connections>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl State {
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! The ADS server on loopback, with a hand-made world behind it.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::ads_world::FakeWorld;
+use crate::ads::{Options, Resources};
+use crate::mesh::{ChangeSet, Snapshot, SnapshotReader, Update, Writer};
+use crate::model::Proxy;
+use crate::server::{self, Config, Connections, Metrics, State};
+
+/// A running server. It stops when dropped.
+#[derive(Debug)]
+pub struct AdsServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its state.
+    pub state: Arc<State>,
+    world: Arc<Mutex<FakeWorld>>,
+    writer: Writer,
+    reader: SnapshotReader,
+    stop: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl AdsServer {
+    /// Starts a server that gives every proxy what `world` holds.
+    pub fn start(world: FakeWorld, config: Config) -> io::Result<Self> {
+        let world = Arc::new(Mutex::new(world));
+        let shared = Arc::clone(&world);
+        let copy = move |_: &Arc<Snapshot>, _: &Arc<Proxy>| {
+            Box::new(shared.lock().clone()) as Box<dyn Resources + Send>
+        };
+        let (writer, reader) = Writer::new();
+        let state = Arc::new(State {
+            config,
+            sessions: Arc::new(Options::default()),
+            snapshots: reader.clone(),
+            resources: Box::new(copy),
+            ready: Arc::new(AtomicBool::new(true)),
+            connections: Arc::default(),
+            metrics: Metrics::default(),
+        });
+        let listener = server::listen((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let serve = server::serve(listener, Arc::clone(&state), stopped);
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the parent is the test, which ends it by dropping the server"
+        )]
+        let task = tokio::spawn(serve);
+        Ok(Self {
+            address,
+            state,
+            world,
+            writer,
+            reader,
+            stop: stop.drop_guard(),
+            task,
+        })
+    }
+
+    /// Changes the world and publishes that as the next generation.
+    pub fn change(&self, changes: ChangeSet, change: impl FnOnce(&mut FakeWorld)) {
+        change(&mut self.world.lock());
+        let next = self.reader.latest().next(Update {
+            changes,
+            ..Update::default()
+        });
+        self.writer.publish(Arc::new(next));
+    }
+
+    /// Sets whether streams are served.
+    pub fn set_ready(&self, ready: bool) {
+        self.state.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Open streams.
+    pub fn connections(&self) -> &Connections {
+        &self.state.connections
+    }
+
+    /// Stops it and waits until it has ended.
+    pub async fn stop(self) {
+        drop(self.stop);
+        let _ = self.task.await;
+    }
+}
+
+/// A sender of requests and the stream they go into.
+pub fn requests<T: Send + 'static>() -> (mpsc::Sender<T>, tokio_stream::wrappers::ReceiverStream<T>)
+{
+    let (sender, receiver) = mpsc::channel(64);
+    (
+        sender,
+        tokio_stream::wrappers::ReceiverStream::new(receiver),
+    )
+}
