@@ -3,7 +3,11 @@
 //!
 //! `cargo bench --features testing --bench index_apply`
 
-#![allow(clippy::expect_used, reason = "a bench may panic")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench may panic"
+)]
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 #![allow(missing_docs, reason = "criterion's macros make the items")]
 
