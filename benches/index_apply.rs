@@ -1,10 +1,18 @@
 //! One endpoint change in a world of 10 k services × 30 endpoints on three
 //! networks, published; and what such a world costs in memory.
 //!
-//! `cargo bench --features testing --bench index_apply`
+//! `cargo bench --bench index_apply`
 
+<<<<<<< HEAD
 #![allow(clippy::indexing_slicing, reason = "a bench may panic")]
 #![allow(clippy::expect_used, reason = "a bench may panic")]
+=======
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench may panic"
+)]
+>>>>>>> main
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 #![allow(missing_docs, reason = "criterion's macros make the items")]
 
