@@ -3,16 +3,11 @@
 //!
 //! `cargo bench --bench index_apply`
 
-<<<<<<< HEAD
-#![allow(clippy::indexing_slicing, reason = "a bench may panic")]
-#![allow(clippy::expect_used, reason = "a bench may panic")]
-=======
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a bench may panic"
 )]
->>>>>>> main
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 #![allow(missing_docs, reason = "criterion's macros make the items")]
 
