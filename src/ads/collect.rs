@@ -124,6 +124,7 @@ impl Subscription {
         later: &BTreeSet<Arc<str>>,
     ) -> Option<Draft> {
         let mut draft = Draft::default();
+        let before = self.entries.len();
         let must_answer = self.must_answer;
         self.answer(world, &mut draft);
         if must_answer || !self.is_waiting() {
@@ -148,6 +149,8 @@ impl Subscription {
             Variant::Sotw if !world.is_whole() => draft.removed.clear(),
             Variant::Sotw => {}
         }
+        let added = self.entries.len().saturating_sub(before);
+        self.entries.pack(added);
         draft.tidy();
         for name in draft.names() {
             self.leaving.remove(name);

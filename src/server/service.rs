@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
 use super::State;
-use super::body::{Item, ResponseBody};
+use super::body::ResponseBody;
 use super::limit::StreamLimit;
 use super::requests::{Budget, Requests};
 use super::stream::Stream;
@@ -82,14 +82,8 @@ impl Service {
         let requests = Requests::new(body, variant, max, Arc::clone(&self.budget));
         let (limit, stop) = (Arc::clone(&self.limit), self.stop.clone());
         let state = Arc::clone(&self.state);
-        self.tasks.spawn(async move {
-            if let Err(status) = limit.turn().await {
-                let _ = out.send(Box::new(Item::End(status))).await;
-                return;
-            }
-            let stream = Stream::new(state, variant, peer, requests, out);
-            Box::pin(stream.run(stop)).await;
-        });
+        let stream = Stream::new(state, variant, peer, requests, out);
+        self.tasks.spawn(stream.run(limit, stop));
         response
     }
 }
