@@ -74,7 +74,7 @@ async fn connect(url: String) -> (impl Sized, impl Sized) {
     let responses = channel.delta_aggregated_resources(stream).await;
     let mut responses = responses.expect("opens").into_inner();
     let names = (0..CLUSTERS).map(name).collect();
-    let mut next = [
+    let next = [
         Some(DeltaDiscoveryRequest {
             resource_names_subscribe: names,
             node: None,
