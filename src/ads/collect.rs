@@ -20,8 +20,8 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn is_empty(&self) -> bool {
-        self.updates.is_empty() && self.removed.is_empty()
+    fn len(&self) -> usize {
+        self.updates.len() + self.removed.len()
     }
 
     fn append(&mut self, mut other: Draft) {
@@ -124,13 +124,18 @@ impl Subscription {
         later: &BTreeSet<Arc<str>>,
     ) -> Option<Draft> {
         let mut draft = Draft::default();
+        let before = self.entries.len();
         let must_answer = self.must_answer;
         self.answer(world, &mut draft);
         if must_answer || !self.is_waiting() {
             let mut pushed = Draft::default();
             self.review(world, later, &mut pushed);
+            // Not with a mere answer or what is left of the rejected state (33).
+            if pushed.len() > 0 && phase == Phase::Make {
+                self.add_rejected(world, &mut pushed);
+            }
             if world.kind == TypeUrl::Cluster {
-                self.leaving.append(&mut pushed.removed.drain(..).collect());
+                self.leaving.extend(pushed.removed.drain(..));
             }
             draft.append(pushed);
         }
@@ -144,14 +149,13 @@ impl Subscription {
             Variant::Sotw if !world.is_whole() => draft.removed.clear(),
             Variant::Sotw => {}
         }
-        if !draft.is_empty() {
-            self.add_rejected(world, &mut draft);
-        }
+        let added = self.entries.len().saturating_sub(before);
+        self.entries.pack(added);
         draft.tidy();
         for name in draft.names() {
             self.leaving.remove(name);
         }
-        (must_answer || !draft.is_empty()).then_some(draft)
+        (must_answer || draft.len() > 0).then_some(draft)
     }
 
     /// Makes a draft the next response.

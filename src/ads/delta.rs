@@ -7,6 +7,9 @@ use super::subscription::Subscription;
 use crate::model::TypeUrl;
 use crate::wire::Version;
 
+#[cfg(test)]
+mod tests;
+
 /// A version of ours, if it is one. istiod sends empty versions, which then
 /// count as unknown.
 fn version(text: &str) -> Option<Version> {

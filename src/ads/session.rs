@@ -28,6 +28,16 @@ pub trait Resources {
     fn named(&self, kind: TypeUrl, name: &str) -> Option<Arc<EncodedResource>>;
 }
 
+impl<T: Resources + ?Sized> Resources for Arc<T> {
+    fn all(&self, kind: TypeUrl) -> Arc<[Arc<EncodedResource>]> {
+        (**self).all(kind)
+    }
+
+    fn named(&self, kind: TypeUrl, name: &str) -> Option<Arc<EncodedResource>> {
+        (**self).named(kind, name)
+    }
+}
+
 /// The two forms of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {

@@ -9,6 +9,9 @@ use super::Received;
 use super::subscription::Subscription;
 use crate::model::TypeUrl;
 
+#[cfg(test)]
+mod tests;
+
 /// Most requests are ACKs that repeat the list of the last one: its hash saves
 /// comparing it name by name.
 fn hash(names: &[String]) -> u64 {

@@ -90,9 +90,9 @@ async fn connection(service: Service, socket: TcpStream, peer: SocketAddr) {
     let builder = http2_of(&config, &service.tasks);
     let respond =
         service_fn(move |request| ready(Ok::<_, Infallible>(service.respond(peer, request))));
-    let http = builder.serve_connection(TokioIo::new(socket.share()), respond);
+    // Boxed, or each future around it would hold room for it twice.
+    let mut http = Box::pin(builder.serve_connection(TokioIo::new(socket.share()), respond));
     let serve = async move {
-        let mut http = pin!(http);
         tokio::select! {
             ended = http.as_mut() => return ended,
             () = stop.cancelled() => {}

@@ -26,7 +26,7 @@ pub(super) enum Item {
 /// A body that takes the next message when the last one is written: behind it
 /// waits one message at most, and the session coalesces the rest (xDS rule 67).
 #[derive(Debug, Default)]
-pub(super) struct ResponseBody {
+pub struct ResponseBody {
     items: Option<mpsc::Receiver<Box<Item>>>,
     current: Option<Message>,
 }

@@ -152,3 +152,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Coalesced<T> {
         Pin::new(&mut inner.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

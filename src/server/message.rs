@@ -51,3 +51,6 @@ impl Message {
         Some(chunk.freeze())
     }
 }
+
+#[cfg(test)]
+mod tests;

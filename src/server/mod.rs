@@ -21,7 +21,9 @@ mod state;
 mod stream;
 
 pub use accept::{listen, serve};
+pub use body::ResponseBody;
 pub use config::Config;
 pub use connections::{Connection, Connections};
 pub use metrics::{Metrics, Number};
+pub use service::Service;
 pub use state::{MakeResources, State};

@@ -154,3 +154,6 @@ impl<B> Drop for Requests<B> {
         self.budget.give_back(self.unread.len());
     }
 }
+
+#[cfg(test)]
+mod tests;

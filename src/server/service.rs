@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
-use hyper::body::Incoming;
+use http_body::Body;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
 use super::State;
-use super::body::{Item, ResponseBody};
+use super::body::ResponseBody;
 use super::limit::StreamLimit;
 use super::requests::{Budget, Requests};
 use super::stream::Stream;
@@ -21,9 +22,10 @@ const SOTW: &str =
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// What the connections of a server share.
+/// ADS over HTTP messages, whatever carries them: connections in production,
+/// nothing in benches.
 #[derive(Debug, Clone)]
-pub(super) struct Service {
+pub struct Service {
     pub(super) state: Arc<State>,
     /// Parent of every connection and stream.
     pub(super) tasks: TaskTracker,
@@ -33,7 +35,8 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(state: Arc<State>) -> Self {
+    /// A service without streams.
+    pub fn new(state: Arc<State>) -> Self {
         let config = &state.config;
         Self {
             limit: Arc::new(StreamLimit::new(config.streams_per_second)),
@@ -45,11 +48,10 @@ impl Service {
     }
 
     /// Starts the stream that `request` asks for.
-    pub(super) fn respond(
-        &self,
-        peer: SocketAddr,
-        request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
+    pub fn respond<B>(&self, peer: SocketAddr, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
         let content = request.headers().get(CONTENT_TYPE);
         let is_grpc = content.is_some_and(|v| v.as_bytes().starts_with(GRPC.as_bytes()));
         if request.method() != Method::POST || !is_grpc {
@@ -71,20 +73,17 @@ impl Service {
         response
     }
 
-    fn start(&self, variant: Variant, peer: SocketAddr, body: Incoming) -> ResponseBody {
+    fn start<B>(&self, variant: Variant, peer: SocketAddr, body: B) -> ResponseBody
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
         let (out, response) = ResponseBody::new();
         let max = self.state.config.max_request_bytes;
         let requests = Requests::new(body, variant, max, Arc::clone(&self.budget));
         let (limit, stop) = (Arc::clone(&self.limit), self.stop.clone());
         let state = Arc::clone(&self.state);
-        self.tasks.spawn(async move {
-            if let Err(status) = limit.turn().await {
-                let _ = out.send(Box::new(Item::End(status))).await;
-                return;
-            }
-            let stream = Stream::new(state, variant, peer, requests, out);
-            Box::pin(stream.run(stop)).await;
-        });
+        let stream = Stream::new(state, variant, peer, requests, out);
+        self.tasks.spawn(stream.run(limit, stop));
         response
     }
 }

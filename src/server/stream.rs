@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::State;
 use super::body::Item;
 use super::connections::Registered;
+use super::limit::StreamLimit;
 use super::message::Message;
 use super::requests::Requests;
 use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
@@ -48,10 +49,10 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         peer: SocketAddr,
         requests: Requests<B>,
         out: mpsc::Sender<Box<Item>>,
-    ) -> Self {
+    ) -> Box<Self> {
         let mut wake = state.snapshots.changed();
         let seen = *wake.borrow_and_update();
-        Self {
+        Box::new(Self {
             session: Session::new(variant, Arc::clone(&state.sessions)),
             state,
             variant,
@@ -63,22 +64,28 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             resources: None,
             registered: None,
             woken: None,
-        }
+        })
     }
 
-    /// Serves the stream to its end; the status goes to the client.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Serves the stream to its end; the status goes to the client. Boxed, or
+    /// the future would hold room for the stream more than once.
+    pub(super) async fn run(mut self: Box<Self>, limit: Arc<StreamLimit>, stop: CancellationToken) {
         let status = tokio::select! {
-            status = self.serve() => status,
+            status = self.serve(&limit) => status,
             () = stop.cancelled() => Status::unavailable("server is shutting down"),
         };
         self.log_end(&status);
-        let Self { out, .. } = self;
+        let out = self.out.clone();
+        // The session's memory goes now, even if the client reads no more.
+        drop(self);
         // Fails where the client is gone: nobody is left to be told.
         let _ = out.send(Box::new(Item::End(status))).await;
     }
 
-    async fn serve(&mut self) -> Status {
+    async fn serve(&mut self, limit: &StreamLimit) -> Status {
+        if let Err(status) = limit.turn().await {
+            return status;
+        }
         if !self.state.is_ready() {
             return Status::unavailable("server is not ready to serve discovery information");
         }

@@ -20,6 +20,53 @@ use crate::mesh::{ChangeSet, Snapshot, SnapshotReader, Update, Writer};
 use crate::model::Proxy;
 use crate::server::{self, Config, Connections, Metrics, State};
 
+/// A world that streams read, and its one writer.
+#[derive(Debug)]
+pub struct Published {
+    /// What a server needs.
+    pub state: Arc<State>,
+    world: Arc<Mutex<Arc<FakeWorld>>>,
+    writer: Writer,
+    reader: SnapshotReader,
+}
+
+impl Published {
+    /// Gives every proxy what `world` holds.
+    pub fn new(world: FakeWorld, config: Config) -> Self {
+        let world = Arc::new(Mutex::new(Arc::new(world)));
+        let shared = Arc::clone(&world);
+        let newest = move |_: &Arc<Snapshot>, _: &Arc<Proxy>| {
+            Box::new(Arc::clone(&shared.lock())) as Box<dyn Resources + Send>
+        };
+        let (writer, reader) = Writer::new();
+        let state = Arc::new(State {
+            config,
+            sessions: Arc::new(Options::default()),
+            snapshots: reader.clone(),
+            resources: Box::new(newest),
+            ready: Arc::new(AtomicBool::new(true)),
+            connections: Arc::default(),
+            metrics: Metrics::default(),
+        });
+        Self {
+            state,
+            world,
+            writer,
+            reader,
+        }
+    }
+
+    /// Changes the world and publishes that as the next generation.
+    pub fn change(&self, changes: ChangeSet, change: impl FnOnce(&mut FakeWorld)) {
+        change(Arc::make_mut(&mut self.world.lock()));
+        let next = self.reader.latest().next(Update {
+            changes,
+            ..Update::default()
+        });
+        self.writer.publish(Arc::new(next));
+    }
+}
+
 /// A running server. It stops when dropped.
 #[derive(Debug)]
 pub struct AdsServer {
@@ -27,9 +74,7 @@ pub struct AdsServer {
     pub address: SocketAddr,
     /// Its state.
     pub state: Arc<State>,
-    world: Arc<Mutex<FakeWorld>>,
-    writer: Writer,
-    reader: SnapshotReader,
+    published: Published,
     stop: DropGuard,
     task: JoinHandle<()>,
 }
@@ -37,21 +82,8 @@ pub struct AdsServer {
 impl AdsServer {
     /// Starts a server that gives every proxy what `world` holds.
     pub fn start(world: FakeWorld, config: Config) -> io::Result<Self> {
-        let world = Arc::new(Mutex::new(world));
-        let shared = Arc::clone(&world);
-        let copy = move |_: &Arc<Snapshot>, _: &Arc<Proxy>| {
-            Box::new(shared.lock().clone()) as Box<dyn Resources + Send>
-        };
-        let (writer, reader) = Writer::new();
-        let state = Arc::new(State {
-            config,
-            sessions: Arc::new(Options::default()),
-            snapshots: reader.clone(),
-            resources: Box::new(copy),
-            ready: Arc::new(AtomicBool::new(true)),
-            connections: Arc::default(),
-            metrics: Metrics::default(),
-        });
+        let published = Published::new(world, config);
+        let state = Arc::clone(&published.state);
         let listener = server::listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
@@ -65,9 +97,7 @@ impl AdsServer {
         Ok(Self {
             address,
             state,
-            world,
-            writer,
-            reader,
+            published,
             stop: stop.drop_guard(),
             task,
         })
@@ -75,12 +105,7 @@ impl AdsServer {
 
     /// Changes the world and publishes that as the next generation.
     pub fn change(&self, changes: ChangeSet, change: impl FnOnce(&mut FakeWorld)) {
-        change(&mut self.world.lock());
-        let next = self.reader.latest().next(Update {
-            changes,
-            ..Update::default()
-        });
-        self.writer.publish(Arc::new(next));
+        self.published.change(changes, change);
     }
 
     /// Sets whether streams are served.

@@ -1,6 +1,7 @@
 //! Builders, model client and in-process server that tests and benches share.
 
 pub mod ads_server;
+pub mod ads_stream;
 pub mod ads_world;
 pub mod client;
 pub mod record;
