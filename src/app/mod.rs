@@ -30,7 +30,7 @@ use crate::config::{Config, ListenAddress};
 use crate::mesh::{Index, SnapshotReader, Writer};
 use crate::registry::dns;
 use crate::server;
-use crate::telemetry::{Block, Readiness, Registry};
+use crate::telemetry::{Readiness, Registry};
 use crate::xds::ProxyResources;
 
 /// Batches of events that may wait for the writer; a source that is faster
@@ -44,6 +44,8 @@ pub struct App {
     grpc: SocketAddr,
     views: Views,
     stop: CancellationToken,
+    /// Cancelled once ADS is open.
+    ready: CancellationToken,
     tasks: Tasks,
 }
 
@@ -66,18 +68,24 @@ impl App {
                 metrics: Registry::default(),
             },
             stop: CancellationToken::new(),
+            ready: CancellationToken::new(),
             tasks: Tasks::default(),
             config,
         };
         let starting = app.views.readiness.block("the first snapshot");
         app.serve_pages()?;
         let (snapshots, flushes, synced) = app.ingest()?;
-        let ready = Arc::new(AtomicBool::new(false));
-        app.serve_streams(listener, snapshots, Arc::clone(&ready));
-        app.tasks.spawn_once(
-            "first snapshot",
-            first_snapshot(synced, flushes, ready, starting),
-        );
+        let open = Arc::new(AtomicBool::new(false));
+        app.serve_streams(listener, snapshots, Arc::clone(&open));
+        let ready = app.ready.clone();
+        app.tasks.spawn_once("the first snapshot", async move {
+            first_snapshot(synced, flushes).await?;
+            open.store(true, Ordering::Relaxed);
+            drop(starting);
+            ready.cancel();
+            info!("ready");
+            Ok(())
+        });
         info!(grpc = %app.grpc, cluster = %app.config.cluster_id, "isthmus started");
         Ok(app)
     }
@@ -85,6 +93,11 @@ impl App {
     /// Where ADS is served.
     pub fn grpc_address(&self) -> SocketAddr {
         self.grpc
+    }
+
+    /// Waits until ADS is open.
+    pub async fn ready(&self) {
+        self.ready.cancelled().await;
     }
 
     /// Runs until `stop` resolves, then drains; an error if a task ends first.
@@ -218,20 +231,11 @@ impl App {
 /// Resolves once every source has sent what exists.
 type Synced = futures::future::BoxFuture<'static, ()>;
 
-/// Opens ADS once all that the sources had sent is published: before that an
-/// empty answer would delete what proxies hold (xDS rule 44).
-async fn first_snapshot(
-    synced: Synced,
-    flushes: mpsc::Sender<Flush>,
-    ready: Arc<AtomicBool>,
-    starting: Block,
-) -> Result<()> {
+/// Waits until all that the sources had to tell is published. ADS stays closed
+/// that long: an empty answer would delete what proxies hold (xDS rule 44).
+async fn first_snapshot(synced: Synced, flushes: mpsc::Sender<Flush>) -> Result<()> {
     synced.await;
     let (flush, published) = oneshot::channel();
     flushes.send(flush).await.context("the writer is gone")?;
-    published.await.context("the writer is gone")?;
-    ready.store(true, Ordering::Relaxed);
-    drop(starting);
-    info!("ready");
-    Ok(())
+    published.await.context("the writer is gone")
 }

@@ -65,6 +65,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
 async fn demo(args: &DemoArgs) -> Result<ExitCode> {
     let scenario = Scenario::copy(&args.scenario)?;
     let app = App::start(discovery(&scenario)?.into_config()?)?;
+    app.ready().await;
     let mut observers = observers(args, &scenario, app.grpc_address()).await?;
     anstream::println!("{TITLE}helloworld, as each network's sidecar sees it{TITLE:#}\n");
     if !show_start(&scenario, &mut observers).await? {
@@ -170,8 +171,7 @@ async fn scale_and_watch(
         .last()
         .context("the scenario has no cluster")?;
     anstream::println!("{TITLE}helloworld in {cluster} scaled to {count}{TITLE:#}");
-    let changed = Instant::now();
-    scenario.scale(cluster, count)?;
+    let changed = scenario.scale(cluster, count)?;
     let arrivals = arrivals(scenario, observers, changed).await?;
     for (observer, arrived) in observers.iter().zip(&arrivals) {
         let network = observer.proxy.text("NETWORK").unwrap_or("no network");

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tempfile::TempDir;
+use tokio::time::Instant;
 use yaml_serde::Value;
 
 use super::rows::{Kind, Row, Rows};
@@ -142,8 +143,9 @@ impl Scenario {
         network.map_or(Kind::Pod, |(name, _)| Kind::Gateway(name.clone()))
     }
 
-    /// Scales the service in `cluster` to `count` pods, in one atomic write.
-    pub(super) fn scale(&self, cluster: &str, count: usize) -> Result<()> {
+    /// Scales the service in `cluster` to `count` pods, in one atomic write. The
+    /// time of that write.
+    pub(super) fn scale(&self, cluster: &str, count: usize) -> Result<Instant> {
         let mut documents = self.documents(cluster)?;
         documents.retain(|d| !is(d, "Pod", EXTRA));
         let find = |kind| {
@@ -177,15 +179,16 @@ impl Scenario {
         Ok(documents.collect::<Result<_, _>>()?)
     }
 
-    fn write(&self, cluster: &str, documents: &[Value]) -> Result<()> {
+    fn write(&self, cluster: &str, documents: &[Value]) -> Result<Instant> {
         let texts: Vec<String> = documents
             .iter()
             .map(yaml_serde::to_string)
             .collect::<Result<_, _>>()?;
         let new = self.path("objects.new");
         fs::write(&new, texts.join("---\n"))?;
+        let written = Instant::now();
         fs::rename(&new, self.path(cluster).join("objects.yaml"))?;
-        Ok(())
+        Ok(written)
     }
 }
 
