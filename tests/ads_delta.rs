@@ -285,3 +285,29 @@ async fn two_streams_of_one_node_live_side_by_side() {
     server.change(config_change(), |world| world.set(CDS, "b", "1"));
     assert_eq!(new.expect(CDS).await.names(), ["b"]);
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody_and_gets_the_latest() {
+    let server = server();
+    let open = async || {
+        let mut client = Client::open(&server, first(CDS, &[])).await.expect("opens");
+        client.expect(CDS).await;
+        client.send(request(EDS, &[WEB])).await;
+        client.expect(EDS).await;
+        client
+    };
+    let (mut slow, mut quick) = (open().await, open().await);
+    let content = |n: usize| format!("{n}{}", "x".repeat(300_000));
+    for n in 0..20 {
+        server.change(endpoint_change(&[WEB_HOST]), |world| {
+            world.set(EDS, WEB, &content(n));
+        });
+        let response = quick.expect(EDS).await;
+        assert_eq!(response.resources[0].content, content(n));
+    }
+    let mut read = 0;
+    while slow.expect(EDS).await.resources[0].content != content(19) {
+        read += 1;
+        assert!(read < 3, "changes coalesce");
+    }
+}
