@@ -22,6 +22,7 @@ use tokio::{
 /// A running control plane. Dropping it kills it.
 pub(crate) struct Plane {
     process: Child,
+    command: Command,
     ads: String,
     http: String,
     monitoring: String,
@@ -68,6 +69,7 @@ impl Plane {
         configure(&mut command);
         Self {
             process: command.spawn().expect("isthmus starts"),
+            command,
             ads,
             http,
             monitoring,
@@ -107,6 +109,13 @@ impl Plane {
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
         let (_, value) = lines.find(|(of, _)| *of == name)?;
         value.trim().parse().ok()
+    }
+
+    /// Kills it and starts it again, on the same ports.
+    pub(crate) async fn restart(&mut self) {
+        self.process.kill().await.expect("killed");
+        self.process = self.command.spawn().expect("isthmus starts");
+        self.wait_ready().await;
     }
 
     /// Process id.
