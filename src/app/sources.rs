@@ -54,7 +54,17 @@ pub(super) fn start(app: &mut App, events: mpsc::Sender<Vec<Event>>) -> Result<S
     {
         let block = app.views.readiness.block(&name);
         app.spawn_until_stop("a file source", run);
-        synced.push(sent.map(|_| drop(block)).boxed());
+        synced.push(
+            async move {
+                // A source that failed ends the process; it must not count as
+                // ready for the moment until then.
+                match sent.await {
+                    Ok(()) => drop(block),
+                    Err(_) => std::future::pending().await,
+                }
+            }
+            .boxed(),
+        );
     }
     Ok(join_all(synced).map(drop).boxed())
 }
@@ -100,7 +110,7 @@ pub(super) fn settings_files(config: &Config, output: &Output) -> Vec<FileSource
         let (cluster, output) = (config.cluster_id.clone(), output.clone());
         let name = format!("file {}", path.display());
         let run = async move {
-            match follow_settings(kind, &path, cluster, output, || drop(done)).await? {}
+            match follow_settings(kind, &path, cluster, output, || _ = done.send(())).await? {}
         };
         FileSource {
             name,
@@ -118,7 +128,7 @@ pub(super) fn folders(
     output: &Output,
 ) -> Vec<FileSource> {
     let source = |(cluster, folder): &(ClusterId, PathBuf)| {
-        let (done, synced) = oneshot::channel::<()>();
+        let (done, synced) = oneshot::channel();
         let dir = ClusterDir {
             is_config: *cluster == config.cluster_id,
             mesh_map: mesh_map(config),
@@ -126,7 +136,7 @@ pub(super) fn folders(
             folder: folder.clone(),
         };
         let output = output.clone();
-        let run = async move { match follow_cluster(dir, output, || drop(done)).await? {} };
+        let run = async move { match follow_cluster(dir, output, || _ = done.send(())).await? {} };
         FileSource {
             name: format!("cluster {cluster}"),
             run: run.boxed(),

@@ -2,6 +2,7 @@
 
 mod demo;
 mod discovery;
+mod parse;
 
 use std::process::ExitCode;
 
@@ -39,7 +40,7 @@ fn crds() -> ExitCode {
 
 /// Runs the command line and tells the exit status.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match parse::parse::<Cli>().command {
         Command::Discovery(args) => discovery::run(*args),
         Command::Check(args) => discovery::check(*args),
         Command::Crds => Ok(crds()),

@@ -135,11 +135,11 @@ pub enum ConfigError {
     #[error("{0}")]
     Conflict(String),
     /// An address does not parse or resolve.
-    #[error("{flag}: {source}")]
+    #[error("{flag}: {problem}")]
     Listen {
         /// The flag.
         flag: &'static str,
         /// What is wrong.
-        source: ListenError,
+        problem: ListenError,
     },
 }

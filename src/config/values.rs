@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
 use crate::model::{ClusterId, parse_duration};
 
 /// `1`, `t`, `true`, `TRUE` … as Go's `strconv.ParseBool`.
@@ -17,6 +19,12 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .ok_or_else(|| format!("{text:?} is no duration such as 10s, 1m30s or 100ms"))
+}
+
+/// A path; an empty one is one that was not given, as in istiod. (clap's own
+/// parser refuses it.)
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// `NAME=FOLDER`.

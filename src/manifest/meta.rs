@@ -106,8 +106,13 @@ pub(super) fn labels(map: &Map<'_, Text<'_>>) -> Labels {
 /// Reads the trimmed form of an object.
 pub(super) fn from_json<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Problem> {
     serde_json::from_slice(json).map_err(|error| {
-        let path = path_at(json, error.line(), error.column());
-        Problem::new(path, error.to_string())
+        let (line, column) = (error.line(), error.column());
+        let path = path_at(json, line, column);
+        let reason = error.to_string();
+        // The place in a text that its author never saw; the path says it.
+        let place = format!(" at line {line} column {column}");
+        let told = reason.strip_suffix(&place).filter(|_| !path.is_empty());
+        Problem::new(path, told.unwrap_or(&reason))
     })
 }
 

@@ -1,20 +1,31 @@
 //! The `isthmus` binary as a control plane in a process of its own.
 
-use std::{ffi::OsStr, fs, net::TcpListener, path::Path, process::Stdio, time::Duration};
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::{
+    ffi::OsStr,
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// A running control plane. Dropping it kills it.
 pub(crate) struct Plane {
     process: Child,
+    command: Command,
     ads: String,
     http: String,
+    monitoring: String,
     folder: TempDir,
 }
 
@@ -22,38 +33,48 @@ impl Plane {
     /// Starts `isthmus discovery` with istiod's flags and `source`, which says
     /// where the objects come from, and waits until it is ready.
     pub(crate) async fn start<A: AsRef<OsStr>>(cluster: &str, source: &[A]) -> Self {
+        let mut plane = Self::launch(|command| {
+            command
+                .args(["--clusterID", cluster, "--domain", "cluster.local"])
+                .args(["--registries", "Kubernetes", "--ctrlz_port", "0"])
+                .args(["--shutdownDuration", "10s"])
+                .args(["--keepaliveMaxServerConnectionAge", "30m"])
+                .args(["--log_output_level", "default:info"])
+                .args(source)
+                .env("CLUSTER_ID", cluster)
+                .env("POD_NAMESPACE", "istio-system")
+                .env("POD_NAME", "istiod-0");
+        });
+        plane.wait_ready().await;
+        plane
+    }
+
+    /// Starts `isthmus discovery` on free ports, with what `configure` adds.
+    pub(crate) fn launch(configure: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let [ads, http, secure, monitoring, webhook] = free_addresses();
-        let process = Command::new(env!("CARGO_BIN_EXE_isthmus"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isthmus"));
+        command
             .arg("discovery")
-            .args(["--clusterID", cluster, "--domain", "cluster.local"])
-            .args(["--registries", "Kubernetes", "--ctrlz_port", "0"])
             .args(["--grpcAddr", &ads, "--httpAddr", &http])
-            .args(["--secureGRPCAddr", &secure, "--monitoringAddr", &monitoring])
-            .args(["--httpsAddr", &webhook, "--shutdownDuration", "10s"])
-            .args(["--keepaliveMaxServerConnectionAge", "30m"])
-            .args(["--log_output_level", "default:info"])
-            .args(source)
-            .env("CLUSTER_ID", cluster)
-            .env("POD_NAMESPACE", "istio-system")
-            .env("POD_NAME", "istiod-0")
+            .args(["--secureGRPCAddr", &secure, "--httpsAddr", &webhook])
+            .arg(format!("--monitoringAddr={monitoring}"))
             .env_remove("KUBECONFIG")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("isthmus starts");
-        let mut plane = Self {
-            process,
+            .kill_on_drop(true);
+        configure(&mut command);
+        Self {
+            process: command.spawn().expect("isthmus starts"),
+            command,
             ads,
             http,
+            monitoring,
             folder,
-        };
-        plane.wait_ready().await;
-        plane
+        }
     }
 
     /// `host:port` of plaintext ADS.
@@ -66,34 +87,92 @@ impl Plane {
         read(&self.folder.path().join("log"))
     }
 
-    async fn wait_ready(&mut self) {
-        let end = Instant::now() + Duration::from_mins(1);
+    /// Waits for a line of the log that has `part`.
+    pub(crate) async fn logged(&mut self, part: &str) -> String {
+        self.until(&format!("{part:?} in the log"), async |plane| {
+            let log = plane.log();
+            let line = log.lines().find(|line| line.contains(part));
+            line.map(str::to_owned)
+        })
+        .await
+    }
+
+    /// Status and body of a page of the http address, if someone answers.
+    pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
+        page(&self.http, path).await
+    }
+
+    /// The value of a metric (its name with all labels), as the monitoring
+    /// address tells it.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = page(&self.monitoring, "/metrics").await?;
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = lines.find(|(of, _)| *of == name)?;
+        value.trim().parse().ok()
+    }
+
+    /// Kills it and starts it again, on the same ports.
+    pub(crate) async fn restart(&mut self) {
+        self.process.kill().await.expect("killed");
+        self.process = self.command.spawn().expect("isthmus starts");
+        self.wait_ready().await;
+    }
+
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn wait_ready(&mut self) {
+        self.until("ready", async |plane| {
+            let (status, _) = plane.page("/ready").await?;
+            (status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it has ended by itself, and tells how.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let ended = timeout(LIMIT, self.process.wait()).await;
+        let status = ended.unwrap_or_else(|_| panic!("it did not end\n{}", self.log()));
+        status.expect("a status")
+    }
+
+    /// Asks until `ask` has an answer.
+    async fn until<T>(&mut self, what: &str, ask: impl AsyncFn(&Self) -> Option<T>) -> T {
+        let end = Instant::now() + LIMIT;
         loop {
-            if status(&self.http, "/ready").await == Some(200) {
-                return;
+            if let Some(answer) = ask(self).await {
+                return answer;
             }
             if let Some(status) = self.process.try_wait().expect("a status") {
                 panic!("isthmus discovery ended: {status}\n{}", self.log());
             }
-            assert!(Instant::now() < end, "isthmus is not ready\n{}", self.log());
+            assert!(Instant::now() < end, "never: {what}\n{}", self.log());
             sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-/// The status of an HTTP GET, if someone answers.
-async fn status(address: &str, path: &str) -> Option<u16> {
+/// How long anything may take on two busy cores.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Status and body of an HTTP GET, if someone answers.
+async fn page(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }
 
 /// Addresses that nobody listens on. All are taken before one is given back, so
 /// that they differ.
-fn free_addresses<const N: usize>() -> [String; N] {
+pub(crate) fn free_addresses<const N: usize>() -> [String; N] {
     let taken = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     taken.map(|listener| listener.local_addr().expect("an address").to_string())
 }

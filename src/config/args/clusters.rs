@@ -23,7 +23,10 @@ pub(super) struct ClusterArgs {
     cluster_dir: Vec<(ClusterId, PathBuf)>,
     /// Kubeconfig of the config cluster; without it $KUBECONFIG, ~/.kube/config,
     /// or the pod's own credentials
-    #[arg(long, value_name = "FILE", conflicts_with = "cluster_dir")]
+    #[arg(
+        long, value_name = "FILE", value_parser = values::path(),
+        conflicts_with = "cluster_dir"
+    )]
     kubeconfig: Option<PathBuf>,
     /// Id of the config cluster, whose Istio objects are read
     #[arg(long, alias = "clusterID", env = "CLUSTER_ID", value_name = "NAME")]
@@ -38,7 +41,7 @@ pub(super) struct ClusterArgs {
     #[arg(
         short = 'n',
         long,
-        alias = "clusterRegistriesNamespace",
+        aliases = ["clusterRegistriesNamespace", "cluster-registries-namespace"],
         env = "POD_NAMESPACE",
         default_value = "istio-system",
         value_name = "NAMESPACE"
@@ -51,15 +54,22 @@ pub(super) struct ClusterArgs {
     #[arg(long, default_value = "cluster.local", value_name = "SUFFIX")]
     pub(super) domain: String,
     /// Mesh settings; where the file exists it wins over the ConfigMap
-    #[arg(long, alias = "meshConfig", default_value = MESH_CONFIG, value_name = "FILE")]
+    #[arg(
+        long, alias = "meshConfig", default_value = MESH_CONFIG,
+        value_parser = values::path(), value_name = "FILE"
+    )]
     mesh_config: PathBuf,
     /// Mesh networks; where the file exists it wins over the ConfigMap
-    #[arg(long, alias = "networksConfig", default_value = NETWORKS_CONFIG, value_name = "FILE")]
+    #[arg(
+        long, alias = "networksConfig", default_value = NETWORKS_CONFIG,
+        value_parser = values::path(), value_name = "FILE"
+    )]
     networks_config: PathBuf,
     /// Folder of kubeconfigs of remote clusters, in place of Secrets
     #[arg(
         long,
         env = "PILOT_MULTICLUSTER_KUBECONFIG_PATH",
+        value_parser = values::path(),
         value_name = "FOLDER"
     )]
     multicluster_kubeconfig_path: Option<PathBuf>,
@@ -126,15 +136,17 @@ impl ClusterArgs {
     }
 
     fn kube_source(&self) -> Result<KubeSource, ConfigError> {
-        if let Some(file) = &self.kubeconfig {
+        let kubeconfig = given(self.kubeconfig.as_ref());
+        if let Some(file) = kubeconfig {
             file_exists("--kubeconfig", file)?;
         }
-        if let Some(folder) = &self.multicluster_kubeconfig_path {
+        let folder = given(self.multicluster_kubeconfig_path.as_ref());
+        if let Some(folder) = folder {
             folder_exists("PILOT_MULTICLUSTER_KUBECONFIG_PATH", folder)?;
         }
         Ok(KubeSource {
-            kubeconfig: self.kubeconfig.clone(),
-            remote_kubeconfigs: self.multicluster_kubeconfig_path.clone(),
+            kubeconfig: kubeconfig.cloned(),
+            remote_kubeconfigs: folder.cloned(),
             insecure_options: self.insecure_kubeconfig_options.clone(),
             // istiod: 0 turns the timeout off.
             remote_timeout: Some(self.remote_cluster_timeout).filter(|t| !t.is_zero()),
@@ -145,18 +157,17 @@ impl ClusterArgs {
     /// The config cluster's id: of folders it must name one, and a single
     /// folder is the one.
     pub(super) fn config_cluster(&self, source: &Source) -> Result<ClusterId, ConfigError> {
+        let id = self.cluster_id.as_ref().filter(|id| !id.is_empty());
+        let wanted = || id.cloned().unwrap_or_else(|| ClusterId::from("Kubernetes"));
         let Source::Files(folders) = source else {
-            return Ok(self
-                .cluster_id
-                .clone()
-                .unwrap_or_else(|| ClusterId::from("Kubernetes")));
+            return Ok(wanted());
         };
-        match (folders.as_slice(), &self.cluster_id) {
+        match (folders.as_slice(), id) {
             ([(only, _)], None) => Ok(only.clone()),
             (all, Some(id)) if all.iter().any(|(name, _)| name == id) => Ok(id.clone()),
-            (all, id) => {
+            (all, _) => {
                 let names: Vec<_> = all.iter().map(|(name, _)| &**name).collect();
-                let wanted = id.clone().unwrap_or_else(|| ClusterId::from("Kubernetes"));
+                let wanted = wanted();
                 Err(ConfigError::NoConfigCluster {
                     wanted,
                     given: names.join(", "),
@@ -174,6 +185,11 @@ impl ClusterArgs {
     }
 }
 
+/// An empty path is one that was not given.
+fn given(path: Option<&PathBuf>) -> Option<&PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
 fn folder_exists(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
     if path.is_dir() {
         return Ok(());
@@ -181,7 +197,7 @@ fn folder_exists(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
     Err(ConfigError::Path {
         flag,
         path: path.to_owned(),
-        problem: "is not a folder",
+        problem: "is not a folder that can be read",
     })
 }
 
@@ -192,7 +208,7 @@ fn file_exists(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
     Err(ConfigError::Path {
         flag,
         path: path.to_owned(),
-        problem: "is not a file",
+        problem: "is not a file that can be read",
     })
 }
 
@@ -202,7 +218,8 @@ fn optional_file(
     path: &Path,
     default: &str,
 ) -> Result<Option<PathBuf>, ConfigError> {
-    if path == Path::new(default) && !path.is_file() {
+    let is_default = path == Path::new(default) || path.as_os_str().is_empty();
+    if is_default && !path.is_file() {
         return Ok(None);
     }
     file_exists(flag, path).map(|()| Some(path.to_owned()))

@@ -8,7 +8,7 @@ use crate::config::{ConfigError, Listen, ListenAddress, LogLevels, Streams, valu
 
 #[derive(Debug, Args)]
 pub(super) struct ServingArgs {
-    /// Address of plain-text ADS; empty turns it off
+    /// Address of plain-text ADS
     #[arg(
         long,
         alias = "grpcAddr",
@@ -95,7 +95,7 @@ pub(super) struct ServingArgs {
 impl ServingArgs {
     pub(super) fn listen(&self) -> Result<Listen, ConfigError> {
         let parse = |flag, text: &str| {
-            ListenAddress::parse(text).map_err(|source| ConfigError::Listen { flag, source })
+            ListenAddress::parse(text).map_err(|problem| ConfigError::Listen { flag, problem })
         };
         let listen = Listen {
             http: parse("--http-addr", &self.http_addr)?,

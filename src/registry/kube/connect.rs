@@ -1,6 +1,6 @@
 //! From a kubeconfig to a client.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use kube::{
     Client, Config,
@@ -12,22 +12,22 @@ use kube::{
 #[non_exhaustive]
 pub enum ConnectError {
     /// The file given by `--kubeconfig` is of no use.
-    #[error("the kubeconfig {path} cannot be used: {error}")]
+    #[error("the kubeconfig {path} cannot be used: {problem}")]
     File {
         /// Path.
         path: String,
         /// What is wrong with it.
-        error: Box<KubeconfigError>,
+        problem: String,
     },
     /// No `--kubeconfig`, and not inside a cluster.
     #[error(
         "no API server to connect to: give --kubeconfig, or run inside a cluster ({0}); \
          without Kubernetes use --cluster-dir"
     )]
-    Nowhere(Box<dyn std::error::Error + Send + Sync>),
+    Nowhere(String),
     /// A kubeconfig that cannot be used.
     #[error("{0}")]
-    Kubeconfig(Box<KubeconfigError>),
+    Kubeconfig(String),
     /// TLS files, authentication or proxy settings that kube refuses.
     #[error("no client can be made of it: {0}")]
     Client(Box<kube::Error>),
@@ -35,7 +35,7 @@ pub enum ConnectError {
 
 impl From<KubeconfigError> for ConnectError {
     fn from(error: KubeconfigError) -> Self {
-        Self::Kubeconfig(Box::new(error))
+        Self::Kubeconfig(problem(&error))
     }
 }
 
@@ -46,9 +46,7 @@ impl From<KubeconfigError> for ConnectError {
 pub(crate) async fn own_client(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
     let config = match kubeconfig {
         Some(path) => from_file(path).await?,
-        None => Config::infer()
-            .await
-            .map_err(|error| ConnectError::Nowhere(Box::new(error)))?,
+        None => infer().await?,
     };
     client(config)
 }
@@ -60,19 +58,56 @@ pub async fn check_client(kubeconfig: Option<&Path>) -> Result<(), ConnectError>
 
 /// The client for the cluster that this process runs in.
 pub(crate) fn in_cluster_client() -> Result<Client, ConnectError> {
-    let config = Config::incluster().map_err(|error| ConnectError::Nowhere(Box::new(error)))?;
+    let config = Config::incluster().map_err(|error| ConnectError::Nowhere(error.to_string()))?;
     client(config)
+}
+
+/// A kubeconfig that is there but wrong is an error, as for kubectl; kube's own
+/// `infer` would go on to the pod's credentials.
+async fn infer() -> Result<Config, ConnectError> {
+    let error = match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    match &error {
+        KubeconfigError::FindPath => {}
+        KubeconfigError::ReadConfig(read, _) if read.kind() == io::ErrorKind::NotFound => {}
+        _ => {
+            return Err(ConnectError::File {
+                path: "of $KUBECONFIG or ~/.kube/config".to_owned(),
+                problem: problem(&error),
+            });
+        }
+    }
+    Config::incluster().map_err(|inside| {
+        let outside = problem(&error);
+        ConnectError::Nowhere(format!("{outside}; {inside}"))
+    })
 }
 
 async fn from_file(path: &Path) -> Result<Config, ConnectError> {
     let refuse = |error| ConnectError::File {
         path: path.display().to_string(),
-        error: Box::new(error),
+        problem: problem(&error),
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(refuse)?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
     config.map_err(refuse)
+}
+
+/// The parser quotes the line, and with it a credential: only the place is told.
+fn problem(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(parse) => match parse.location() {
+            Some(at) => format!("it is not YAML of kind Config (line {})", at.line()),
+            None => "it is not YAML of kind Config".to_owned(),
+        },
+        KubeconfigError::ReadConfig(error, path) => {
+            format!("cannot read {}: {error}", path.display())
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The client for a kubeconfig that has been checked.
