@@ -160,7 +160,10 @@ impl Index {
             return;
         }
         update.changes.config = true;
-        update.changes.all_endpoints |= old.config != new.config;
+        // A `Sidecar` hides services, and decides which of several of one host
+        // a proxy means.
+        let rescoped = old.config != new.config || old.sidecars != new.sidecars;
+        update.changes.all_endpoints |= rescoped;
         update.mesh = Some(Arc::new(new));
     }
 

@@ -1,7 +1,8 @@
 use super::*;
 use crate::model::{
     DestinationRule, Location, MtlsMode, PeerAuthentication, Protocol, ServiceEntry,
-    ServiceEntryPort, ServiceEntryResolution, TrafficPolicy, WorkloadEntry, WorkloadTarget,
+    ServiceEntryPort, ServiceEntryResolution, Sidecar, TrafficPolicy, WorkloadEntry,
+    WorkloadTarget,
 };
 
 fn entry(name: &str, host: &str, selector: Option<&str>) -> ServiceEntry {
@@ -193,4 +194,23 @@ fn the_oldest_entry_defines_a_host() {
     assert_eq!(resolution(&world), Resolution::Dns);
     world.put("c1", entry("old", host, None));
     assert_eq!(resolution(&world), Resolution::ClientSideLb);
+}
+
+#[test]
+fn a_sidecar_makes_every_endpoint_answer_due() {
+    let mut world = World::new("c1");
+    world.put("c1", service("web", &[("http", 80, 8080)]));
+    let before = world.index.snapshot().generation();
+    let sidecar = Sidecar {
+        meta: world::meta("own", "default"),
+        workload_selector: None,
+        egress: Vec::new(),
+        ingress: Vec::new(),
+        outbound_policy: None,
+    };
+    let next = world.put("c1", sidecar).expect("a snapshot");
+    let Changes::Since(told) = next.changes_since(before) else {
+        panic!("the change is known");
+    };
+    assert!(told.config && told.all_endpoints);
 }
