@@ -16,9 +16,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::PeerAuthentications;
 use crate::model::{
-    ClusterId, Features, Hostname, Location, MeshConfig, PersistentSession, Provider, Registration,
-    Resolution, Service, ServiceEntry, ServiceEntryPort, ServiceEntryResolution, ServiceKey,
-    ServicePort, TargetPort, TrafficDistribution,
+    ClusterId, Features, Hostname, Location, MeshConfig, ObjectMeta, PersistentSession, Provider,
+    Registration, Resolution, Service, ServiceEntry, ServiceEntryPort, ServiceEntryResolution,
+    ServiceKey, ServicePort, TargetPort, TrafficDistribution,
 };
 
 /// What the meaning of an object depends on, beside the object.
@@ -59,11 +59,16 @@ fn service(
     let default_export = || mesh.default_service_export_to.in_namespace(namespace);
     Service {
         cluster_local: mesh.cluster_local.contains(&hostname),
+        // istiod: a service of an entry is called by its host, which also
+        // decides between services of one age.
+        meta: ObjectMeta {
+            name: Arc::clone(hostname.as_arc()),
+            ..entry.meta.clone()
+        },
         key: ServiceKey {
             hostname,
             namespace: namespace.clone(),
         },
-        meta: entry.meta.clone(),
         provider: Provider::External,
         ports: ports(entry),
         resolution: resolution(entry.resolution),

@@ -48,6 +48,11 @@ impl Client {
         ports.unwrap_or_default()
     }
 
+    /// Whether a `WorkloadEntry` describes its workload: it has no node.
+    pub(super) fn is_by_entry(&self) -> bool {
+        self.workload.as_ref().is_some_and(|w| w.node.is_empty())
+    }
+
     /// Its view of one Envoy cluster.
     pub(super) fn view(&self, state: &ServiceState, cluster: &ClusterName) -> NetworkView {
         let rule = state.rule_for(&self.proxy.namespace, self.labels());

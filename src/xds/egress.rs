@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::client::Client;
 use crate::mesh::{EgressScope, MemoKey};
-use crate::model::{CaptureMode, ClusterId, IpFamily, Protocol, Resolution, Service};
+use crate::model::{CaptureMode, ClusterId, IpFamily, Protocol, Provider, Resolution, Service};
 
 /// One egress listener and the services it imports.
 #[derive(Debug)]
 pub(super) struct Egress {
     /// Its own port; none for all ports of its services.
     pub(super) port: Option<(u16, Protocol)>,
+    /// Whether it takes requests for any port, as an explicit proxy.
+    pub(super) http_proxy: bool,
     /// Its own address; empty for the usual one.
     pub(super) bind: Arc<str>,
     /// How it gets its traffic.
@@ -44,6 +48,7 @@ fn make(client: &Client) -> Vec<Egress> {
         let port = listener.port.as_ref();
         Egress {
             port: port.map(|(number, protocol, _)| (*number, *protocol)),
+            http_proxy: listener.http_proxy,
             bind: Arc::clone(&listener.bind),
             capture: listener.capture_mode,
             services,
@@ -60,19 +65,35 @@ fn has_clusters(service: &Service) -> bool {
     )
 }
 
-/// The addresses a proxy of `cluster` dials a service at: those of its family,
-/// without the placeholder of services that have none.
-pub(super) fn addresses(
-    service: &Service,
-    cluster: &ClusterId,
-    family: IpFamily,
-) -> Vec<ipnet::IpNet> {
-    let dials = |net: &ipnet::IpNet| match family {
-        IpFamily::V4 => net.addr().is_ipv4(),
-        IpFamily::V6 => net.addr().is_ipv6(),
-        IpFamily::Any => true,
-    };
+/// The addresses a proxy of `cluster` dials a service at: those of its family
+/// (of both, that of the first), without the placeholder of services that have
+/// none. An address of a `ServiceEntry` is only matched, never dialled: any
+/// family will do.
+pub(super) fn addresses(service: &Service, cluster: &ClusterId, family: IpFamily) -> Vec<IpNet> {
     let mut all = service.vips(cluster);
-    all.retain(|net| !net.addr().is_unspecified() && dials(net));
+    all.retain(|net| !net.addr().is_unspecified());
+    if service.provider == Provider::External {
+        return all;
+    }
+    let first_is_v4 = all.first().is_some_and(|net| net.addr().is_ipv4());
+    let v4 = match family {
+        IpFamily::V4 => true,
+        IpFamily::V6 => false,
+        IpFamily::Any => first_is_v4,
+    };
+    all.retain(|net| net.addr().is_ipv4() == v4);
     all
+}
+
+/// The addresses a service is listened for at: without one of the proxy's
+/// family its default one (istiod: `GetAddressForProxy`). At the wildcard
+/// address it would take what is meant for others.
+pub(super) fn listened(service: &Service, cluster: &ClusterId, family: IpFamily) -> Vec<IpNet> {
+    let dialled = addresses(service, cluster, family);
+    if !dialled.is_empty() {
+        return dialled;
+    }
+    let mut default = service.addresses.clone();
+    default.retain(|net| !net.addr().is_unspecified());
+    default
 }

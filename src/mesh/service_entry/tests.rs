@@ -153,6 +153,7 @@ fn each_host_is_a_service_of_its_own() {
     let hosts: Vec<_> = services.iter().map(|s| &*s.key.hostname).collect();
     assert_eq!(hosts, ["a.com", "*.b.com"]);
     let first = &services[0];
+    assert_eq!(&*first.meta.name, "a.com", "not that of the entry");
     assert_eq!(&*first.key.namespace, "shop");
     assert_eq!(first.resolution, Resolution::DynamicDns);
     assert_eq!(

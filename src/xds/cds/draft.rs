@@ -126,7 +126,6 @@ impl Draft {
             max_pending_requests: pb::uint(u32::MAX),
             max_requests: pb::uint(u32::MAX),
             max_retries: pb::uint(u32::MAX),
-            track_remaining: true,
             ..Thresholds::default()
         }
     }

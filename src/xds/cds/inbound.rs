@@ -32,6 +32,8 @@ pub(super) struct InboundClass {
     pub(super) labels: Labels,
     /// Its named ports.
     pub(super) ports: Arc<[(Arc<str>, u16)]>,
+    /// Whether a `WorkloadEntry` describes it, not a pod.
+    pub(super) by_entry: bool,
     /// What it can be dialled at.
     pub(super) family: IpFamily,
 }
@@ -74,6 +76,9 @@ fn registration<'a>(service: &'a Service, class: &InboundClass) -> Option<&'a Re
         Provider::Kubernetes => service.registrations.get(&class.cluster),
         Provider::External => service.registrations.values().next(),
     };
+    // istiod: a headless Service takes no WorkloadEntries.
+    let takes = !(class.by_entry && service.is_headless());
+    let here = here.filter(|_| takes);
     here.filter(|r| !r.selector.is_empty() && class.labels.contains_all(&r.selector))
 }
 
@@ -86,9 +91,15 @@ fn ports<'a>(
     service.tcp_ports().filter_map(move |port| {
         let mut targets = here?.target_ports.iter();
         let (_, target) = targets.find(|(number, _)| *number == port.number)?;
+        let named = |name: &str| class.ports.iter().find(|(n, _)| **n == *name).map(|p| p.1);
+        // Workloads say themselves where they serve, except pods to Services.
+        let by_workload = class.by_entry || service.provider == Provider::External;
         let number = match target {
-            TargetPort::Number(number) => *number,
-            TargetPort::Name(name) => class.ports.iter().find(|(n, _)| n == name)?.1,
+            TargetPort::Number(number) => {
+                let own = by_workload.then(|| named(&port.name)).flatten();
+                own.unwrap_or(*number)
+            }
+            TargetPort::Name(name) => named(name)?,
         };
         Some((number, port))
     })

@@ -85,6 +85,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
         namespace: client.proxy.namespace.clone(),
         labels: client.labels().clone(),
         ports: client.named_ports(),
+        by_entry: client.is_by_entry(),
         family: client.proxy.ips.family(),
     });
     let key = ListKey { outbound, inbound };

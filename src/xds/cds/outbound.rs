@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::config::{
-    cluster::v3::cluster::{DiscoveryType, DnsLookupFamily, EdsClusterConfig},
+    cluster::v3::cluster::{
+        DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, OriginalDstLbConfig,
+    },
     core::v3::{HealthStatus, HealthStatusSet},
 };
 use envoy_types::pb::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
@@ -13,7 +15,7 @@ use super::policy;
 use crate::mesh::{ClusterKey, ServiceState};
 use crate::model::{
     DestinationRule, Direction, IpFamily, NodeKind, PersistentSession, PolicySettings, Provider,
-    Resolution, TlsSetting,
+    Resolution, Service, TargetPort, TlsSetting,
 };
 use crate::wire::EncodedResource;
 use crate::xds::pb;
@@ -92,7 +94,7 @@ pub(super) fn encode(
         rule.effective(&key.cluster.subset, key.cluster.port)
     });
     policy::apply(&mut draft, state, &settings);
-    if key.cluster.subset.is_empty() {
+    if key.cluster.subset.is_empty() && key.cluster.direction == Direction::Outbound {
         keep_draining(&mut draft, state.service.persistent_session);
     }
     if discovery == DiscoveryType::Eds {
@@ -100,6 +102,9 @@ pub(super) fn encode(
             eds_config: pb::ads(),
             service_name: name,
         });
+    }
+    if discovery == DiscoveryType::OriginalDst {
+        override_port(&mut draft, &state.service, key.cluster.port);
     }
     if let Some((_, family)) = key.dns.as_ref().filter(|_| is_dns(discovery)) {
         resolve_by_dns(&mut draft, state, *family);
@@ -145,6 +150,24 @@ fn annotate(
 pub(super) fn rule_path(rule: &DestinationRule) -> String {
     let (namespace, name) = (&rule.meta.namespace, &rule.meta.name);
     format!("/apis/networking.istio.io/v1/namespaces/{namespace}/destination-rule/{name}")
+}
+
+/// `targetPort` of a `ServiceEntry` without endpoints: the address stays the
+/// one that was dialled, the port does not.
+fn override_port(draft: &mut Draft, service: &Service, port: u16) {
+    if service.provider != Provider::External {
+        return;
+    }
+    let mut targets = service.registrations.values().flat_map(|r| &r.target_ports);
+    let target = match targets.find(|(number, _)| *number == port) {
+        Some((_, TargetPort::Number(target))) if *target != port => *target,
+        _ => return,
+    };
+    let config = OriginalDstLbConfig {
+        upstream_port_override: pb::uint(u32::from(target)),
+        ..OriginalDstLbConfig::default()
+    };
+    draft.cluster.lb_config = Some(LbConfig::OriginalDstLbConfig(config));
 }
 
 /// A draining endpoint takes the requests of its own sessions: without the

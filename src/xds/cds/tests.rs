@@ -3,7 +3,8 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::cluster::v3::{
     Cluster,
     cluster::{
-        ClusterDiscoveryType, DiscoveryType, LbPolicy, common_lb_config::LocalityConfigSpecifier,
+        ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy,
+        common_lb_config::LocalityConfigSpecifier,
     },
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
@@ -11,14 +12,15 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
 };
 use prost::Message;
 
+use super::inbound::{self, InboundClass};
 use crate::mesh::{MeshState, Snapshot, Update};
 use crate::model::{
-    ConnectionPool, Failover, Features, InterceptionMode, LoadBalancer, LocalityLb, MeshConfig,
-    OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, Resolution, TargetPort,
-    TlsSetting, TrafficDistribution, TypeUrl,
+    ConnectionPool, Failover, Features, InterceptionMode, IpFamily, LoadBalancer, LocalityLb,
+    MeshConfig, OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, Resolution,
+    TargetPort, TlsSetting, TrafficDistribution, TypeUrl,
 };
 use crate::testing::snapshot::{
-    ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
+    CLUSTER, ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
     snapshot, snapshot_of,
 };
 use crate::xds::tests::{decode, named, names, resources};
@@ -461,4 +463,79 @@ fn connect_timeout_is_the_meshs() {
             made.name
         );
     }
+}
+
+#[test]
+fn a_target_port_replaces_the_port_of_the_original_destination() {
+    let name = "outbound|80||db.example.com";
+    let db = external("db.example.com", "ns", Resolution::Passthrough)
+        .port("http", 80, Protocol::Http)
+        .port("tcp", 90, Protocol::Tcp)
+        .selects(
+            &[],
+            &[(80, TargetPort::Number(8080)), (90, TargetPort::Number(90))],
+        );
+    let port = |name: &str| match cluster(db.clone(), name).lb_config {
+        Some(LbConfig::OriginalDstLbConfig(c)) => c.upstream_port_override.map(|p| p.value),
+        _ => None,
+    };
+    assert_eq!(port(name), Some(8080));
+    assert_eq!(port("outbound|90||db.example.com"), None);
+}
+
+#[test]
+fn a_dns_cluster_whose_endpoints_are_out_of_reach_stays_without_them() {
+    // Behind SNI only endpoints that take mesh mTLS can be reached.
+    let dns = |resolution| {
+        let made = external("api.example.com", "ns", resolution).port("tls", 443, Protocol::Tls);
+        made.endpoint("a.example.com", 443, "tls")
+            .with(|s| s.mesh_external = false)
+    };
+    let name = "outbound_.443_._.api.example.com";
+    let gateway = || router("ns", "ingress");
+    let mesh = || MeshState {
+        gateways: vec![auto_passthrough("ingress")],
+        ..MeshState::default()
+    };
+    let strict = resources(&snapshot_of(mesh(), [dns(Resolution::Dns)]), gateway());
+    let strict: Cluster = named(&strict, TypeUrl::Cluster, name);
+    let groups = strict.load_assignment.expect("localities").endpoints;
+    assert_eq!((groups.len(), groups[0].lb_endpoints.len()), (1, 0));
+    // Envoy takes no LOGICAL_DNS cluster without its one endpoint.
+    let logical = list(
+        &snapshot_of(mesh(), [dns(Resolution::DnsRoundRobin)]),
+        gateway(),
+    );
+    assert!(!logical.contains(&name.to_owned()), "{logical:?}");
+}
+
+#[test]
+fn a_workload_entry_says_itself_where_it_serves() {
+    let selector = [("app", "vm")];
+    let targets = [(80, TargetPort::Number(8080)), (81, TargetPort::Number(81))];
+    let web = web().selects(&selector, &targets);
+    let entry = external("vm.example.com", "ns", Resolution::ClientSideLb)
+        .port("admin", 81, Protocol::Http)
+        .selects(&selector, &targets);
+    let headless = service("db", "ns")
+        .port("tcp", 90, Protocol::Tcp)
+        .selects(&selector, &[(90, TargetPort::Number(90))])
+        .with(|s| s.resolution = Resolution::Passthrough);
+    let snapshot = snapshot([web, entry, headless]);
+    let class = |by_entry| InboundClass {
+        cluster: CLUSTER.into(),
+        namespace: "ns".into(),
+        labels: selector.into_iter().collect(),
+        ports: [("http".into(), 7001), ("admin".into(), 7002)].into(),
+        by_entry,
+        family: IpFamily::V4,
+    };
+    let names = |by_entry| -> Vec<_> {
+        let made = inbound::clusters(&snapshot, &class(by_entry));
+        made.iter().map(|c| c.name().to_string()).collect()
+    };
+    assert_eq!(names(true), ["inbound|7001||", "inbound|7002||"]);
+    // A pod serves a Service where the Service says.
+    let pod = ["inbound|90||", "inbound|7002||", "inbound|8080||"];
+    assert_eq!(names(false), pod);
 }

@@ -31,7 +31,8 @@ pub fn encode(service: &ServiceState, key: &EdsKey) -> EncodedResource {
 
 /// The encoded load assignment of a DNS-type cluster, which carries its
 /// endpoints itself: all of them, or the `single` one that `LOGICAL_DNS` takes.
-/// None where there is none, and so no cluster.
+/// None where the service has none, and so no cluster. Endpoints that this view
+/// may not reach leave their localities behind, and so the cluster (istiod).
 pub fn load_assignment(service: &ServiceState, key: &EdsKey, single: bool) -> Option<Vec<u8>> {
     let mut groups = split_horizon::assign(service, key);
     if single {
@@ -42,7 +43,7 @@ pub fn load_assignment(service: &ServiceState, key: &EdsKey, single: bool) -> Op
             group.sum_weights();
         }
     }
-    if groups.iter().all(|group| group.members.is_empty()) {
+    if groups.is_empty() {
         return None;
     }
     let name = key.cluster.to_string();

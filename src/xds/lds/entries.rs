@@ -110,7 +110,27 @@ impl Entries {
     /// Adds one service port.
     pub(super) fn add(&mut self, wish: &Wish<'_>) {
         let kind = Kind::of(wish.protocol);
-        let (bind, ranges) = self.place(wish, kind);
+        if let Some(bind) = &wish.bind {
+            return self.add_at(wish, kind, bind.clone(), &[]);
+        }
+        if kind == Kind::Http || wish.addresses.is_empty() {
+            return self.add_at(wish, kind, self.wildcard.to_owned(), &[]);
+        }
+        let is_range = |net: &IpNet| net.prefix_len() < net.max_prefix_len();
+        let (mut ranges, single): (Vec<_>, Vec<_>) =
+            wish.addresses.iter().copied().partition(is_range);
+        for net in single {
+            self.add_at(wish, kind, net.addr().to_string(), &[]);
+        }
+        if !ranges.is_empty() {
+            ranges.sort();
+            self.add_at(wish, kind, self.wildcard.to_owned(), &ranges);
+        }
+    }
+
+    /// Adds one service port to the listener at `bind`, narrowed to
+    /// destinations in `ranges`.
+    fn add_at(&mut self, wish: &Wish<'_>, kind: Kind, bind: String, ranges: &[IpNet]) {
         let on_wildcard = bind == self.wildcard;
         let at = (bind, wish.port);
         let current = self.all.get_mut(&at);
@@ -118,7 +138,7 @@ impl Entries {
             return;
         }
         let http = |sniffed_http| http_chain(wish, kind, &at.0, on_wildcard, sniffed_http);
-        let tcp = || tcp_chain(wish, ranges.clone(), on_wildcard);
+        let tcp = || tcp_chain(wish, ranges.to_vec(), on_wildcard);
         match (kind, current) {
             (Kind::Http, None) => {
                 // Non-HTTP calls to other hosts meet on the wildcard address:
@@ -167,26 +187,6 @@ impl Entries {
             locked: false,
         };
         self.all.insert(at, entry);
-    }
-
-    /// The address of the listener and the destinations it is narrowed to.
-    fn place(&self, wish: &Wish<'_>, kind: Kind) -> (String, Vec<IpNet>) {
-        if let Some(bind) = &wish.bind {
-            return (bind.clone(), Vec::new());
-        }
-        let wildcard = self.wildcard.to_owned();
-        match wish.addresses.first() {
-            Some(first) if kind != Kind::Http => {
-                if first.prefix_len() == first.max_prefix_len() {
-                    (first.addr().to_string(), Vec::new())
-                } else {
-                    let mut ranges = wish.addresses.clone();
-                    ranges.sort();
-                    (wildcard, ranges)
-                }
-            }
-            _ => (wildcard, Vec::new()),
-        }
     }
 }
 

@@ -140,7 +140,7 @@ impl ListKey {
                     protocol,
                     bind: bind.clone(),
                     binds,
-                    addresses: egress::addresses(service, &self.cluster, self.family),
+                    addresses: egress::listened(service, &self.cluster, self.family),
                 };
                 if protocol != Protocol::Udp && self.may_listen(&wish, mesh) {
                     entries.add(&wish);

@@ -299,3 +299,34 @@ fn a_listener_that_a_sidecar_lists_is_not_widened() {
     let chains = entries.all.values().map(|entry| entry.chains.len());
     assert_eq!(chains.collect::<Vec<_>>(), [1, 1]);
 }
+
+#[test]
+fn each_single_address_of_an_entry_has_a_listener_beside_its_ranges() {
+    let entry = external("db.example.com", "ns", Resolution::Passthrough)
+        .port("mongo", 27018, Protocol::Tcp)
+        .with(|s| {
+            let parse = |net: &str| net.parse().expect("a network");
+            s.addresses = ["10.200.0.0/16", "10.201.0.1/32"].map(parse).to_vec();
+        });
+    let snapshot = snapshot([entry]);
+    let expected = ["0.0.0.0_27018", "10.201.0.1_27018", "virtualOutbound"];
+    assert_eq!(listeners(&snapshot, sidecar("ns")), expected);
+    let resources = resources(&snapshot, sidecar("ns"));
+    let wildcard: Listener = named(&resources, TypeUrl::Listener, "0.0.0.0_27018");
+    let matched = wildcard.filter_chains[0].filter_chain_match.as_ref();
+    assert_eq!(matched.map(|m| m.prefix_ranges.len()), Some(1));
+}
+
+#[test]
+fn without_an_address_of_its_family_a_sidecar_listens_at_the_default_one() {
+    let net = IpAddr::from([10, 96, 0, 1]);
+    let db = of("db", Protocol::Tcp)
+        .vip(net)
+        .with(|s| s.addresses = vec![net.into()]);
+    let v6 = Proxy {
+        ips: ProxyIps(vec!["fd00::1".parse().expect("an address")]),
+        ..sidecar("ns")
+    };
+    let found = listeners(&snapshot([db]), v6);
+    assert_eq!(found, ["10.96.0.1_5000", "virtualOutbound"]);
+}

@@ -24,7 +24,9 @@ use super::client::Client;
 use super::egress::{self, Egress};
 use super::{cds, pb};
 use crate::mesh::MemoKey;
-use crate::model::{ClusterId, ClusterName, IpFamily, NodeKind, OutboundPolicy, Service, TypeUrl};
+use crate::model::{
+    ClusterId, ClusterName, IpFamily, NodeKind, OutboundPolicy, Protocol, Service, TypeUrl,
+};
 use crate::wire::EncodedResource;
 
 /// Routes of the explicit HTTP proxy.
@@ -46,9 +48,14 @@ impl Target {
         if name == HTTP_PROXY || name.starts_with("unix://") {
             return Some(Self::Everything);
         }
+        let number = |text: &str| {
+            let number: u16 = text.parse().ok()?;
+            // One spelling: each name that is answered is kept.
+            (number.to_string() == text).then_some(number)
+        };
         match name.rsplit_once(':') {
-            Some((host, port)) => Some(Self::Service(host.to_owned(), port.parse().ok()?)),
-            None => Some(Self::Port(name.parse().ok()?)),
+            Some((host, port)) => Some(Self::Service(host.to_owned(), number(port)?)),
+            None => Some(Self::Port(number(name)?)),
         }
     }
 }
@@ -77,9 +84,19 @@ pub(super) fn route(client: &Client, name: &str) -> Arc<EncodedResource> {
     let all = egress::listeners(client);
     let found = target.and_then(|target| {
         let egress = responsible(&all, &target, name)?;
+        let target = if egress.http_proxy {
+            Target::Everything
+        } else {
+            target
+        };
         let services = called(egress, &target);
         // Names that clients make up must not fill the memo.
-        (!services.is_empty()).then_some((target, services))
+        let known = match target {
+            Target::Service(..) => false,
+            Target::Port(_) => egress.port.is_some(),
+            Target::Everything => egress.port.is_some() || name == HTTP_PROXY,
+        };
+        (known || !services.is_empty()).then_some((target, services))
     });
     let Some((target, services)) = found else {
         return Arc::new(encode(&RouteConfiguration {
@@ -111,18 +128,19 @@ fn responsible<'a>(all: &'a [Egress], target: &Target, name: &str) -> Option<&'a
     })
 }
 
-/// The service ports behind a target, by host.
+/// The service ports behind a target, by host: those that may speak HTTP.
 fn called<'a>(egress: &'a Egress, target: &Target) -> Vec<(&'a Service, u16)> {
     let mut found = BTreeMap::new();
     for service in &egress.services {
         let host = &service.key.hostname;
         for port in service.tcp_ports() {
+            let may_be_http = port.protocol.is_http() || port.protocol == Protocol::Auto;
             let wanted = match target {
                 Target::Port(number) => port.number == *number,
                 Target::Service(name, number) => port.number == *number && **host == **name,
                 Target::Everything => true,
             };
-            if wanted {
+            if wanted && may_be_http {
                 found.insert((host, port.number), (&**service, port.number));
             }
         }

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 
 use super::domains::Domains;
 use crate::mesh::MeshState;
-use crate::model::{MeshConfig, OutboundPolicy, Protocol, Proxy, Resolution, Service, TypeUrl};
+use crate::model::{
+    EgressListener, HostPattern, MeshConfig, OutboundPolicy, Protocol, Proxy, ProxyIps, Resolution,
+    Service, Sidecar, TypeUrl,
+};
 use crate::testing::snapshot::{
     ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot, snapshot_of,
 };
@@ -114,6 +117,7 @@ fn unknown_names_are_answered_without_virtual_hosts() {
         "80:x",
         "99999",
         "unix:///nowhere",
+        "080",
     ] {
         let found = routes(vec![], dialled_sidecar("ns"), name);
         assert_eq!((found.name.as_str(), hosts(&found).len()), (name, 0));
@@ -196,6 +200,34 @@ fn names_outside_kubernetes_are_shortened_by_what_they_share() {
     assert_eq!(names("foo.example.com", "ns.svc.cluster.local").len(), 2);
 }
 
+#[test]
+fn an_explicit_proxy_of_a_sidecar_has_routes_to_all_ports() {
+    let listener = EgressListener {
+        port: Some((8081, Protocol::Http, Arc::from("proxy"))),
+        http_proxy: true,
+        hosts: vec![HostPattern {
+            namespace: "*".into(),
+            host: Arc::from("*"),
+        }],
+        ..EgressListener::default()
+    };
+    let sidecar_object = Sidecar {
+        meta: web().service.meta,
+        workload_selector: None,
+        egress: vec![listener],
+        ingress: Vec::new(),
+        outbound_policy: None,
+    };
+    let mesh = MeshState {
+        sidecars: [("ns".into(), vec![Arc::new(sidecar_object)])].into(),
+        ..MeshState::default()
+    };
+    let resources = resources(&snapshot_of(mesh, [web()]), sidecar("ns"));
+    let found: RouteConfiguration = named(&resources, TypeUrl::RouteConfiguration, "8081");
+    assert_eq!(hosts(&found), ["web.ns.svc.cluster.local:80", "allow_any"]);
+    assert!(!found.ignore_port_in_host_matching);
+}
+
 proptest! {
     #[test]
     fn no_name_stands_twice_in_one_answer(
@@ -211,4 +243,39 @@ proptest! {
         all.dedup();
         prop_assert_eq!(all.len(), count);
     }
+}
+
+#[test]
+fn ports_that_are_not_http_have_no_routes() {
+    let bytes = service("db", "ns").port("tcp", 80, Protocol::Tcp);
+    let secret = service("tls", "ns").port("https", 80, Protocol::Https);
+    let unknown = service("any", "ns").port("p", 80, Protocol::Auto);
+    let found = routes(vec![web(), bytes, secret, unknown], sidecar("ns"), "80");
+    let expected = [
+        "any.ns.svc.cluster.local:80",
+        "web.ns.svc.cluster.local:80",
+        "allow_any",
+    ];
+    assert_eq!(hosts(&found), expected);
+}
+
+#[test]
+fn a_proxy_of_both_families_calls_the_address_of_the_first() {
+    let both = web().vip("fd00::1".parse().expect("an address"));
+    let dual = Proxy {
+        ips: ProxyIps(vec![
+            IpAddr::from([10, 0, 0, 1]),
+            "fd00::9".parse().expect("an address"),
+        ]),
+        ..sidecar("ns")
+    };
+    let domains = &routes(vec![both], dual, "80").virtual_hosts[0].domains;
+    assert!(domains.contains(&"10.96.0.1".to_owned()), "{domains:?}");
+    assert!(!domains.contains(&"[fd00::1]".to_owned()), "{domains:?}");
+}
+
+#[test]
+fn an_explicit_proxy_without_services_still_passes_requests_on() {
+    let found = routes(vec![], dialled_sidecar("ns"), "http_proxy");
+    assert_eq!(hosts(&found), ["allow_any"]);
 }
