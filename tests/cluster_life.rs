@@ -20,7 +20,7 @@ use support::{
     kube::{ApiServer, kubeconfig},
     plane::Plane,
     shop::{cluster, marker, pods, web_slice},
-    watcher::{Watcher, proxy},
+    watcher::{Endpoints, Watcher, proxy},
 };
 
 /// Networks and clusters are numbered alike: `c2` is `n2`, its pod 10.2.0.1,
@@ -106,4 +106,152 @@ async fn endpoints_of_remote_clusters_come_and_go_with_their_secrets() {
         let own = |a: &String| a.starts_with("10.1.") || a.starts_with("198.51.100.");
         assert!(told.keys().all(own), "{:#?}", watcher.history);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_dies_keeps_its_endpoints_and_comes_back_without_a_push() {
+    let [c1, mut c2] = servers::<2>().await;
+    c1.apply_remote_secret("s", &[("c2", c2.kubeconfig("admin-token"))])
+        .await;
+    let mut plane = plane(&c1).await;
+    let mut here = Watcher::open(plane.ads(), &proxy("c1", "n1"), &["web", "marker"]).await;
+    let mut there = Watcher::open(plane.ads(), &proxy("c2", "n2"), &["web", "marker"]).await;
+    here.until_is("web", &[OWN, GATEWAY2]).await;
+
+    c2.stop().await;
+    plane.logged("cannot watch the cluster").await;
+    c1.apply_yaml(&marker(1, 2)).await;
+    let moved = |e: &Endpoints| e.contains_key("10.1.9.2:8080");
+    here.until("marker", moved).await;
+    let late = Watcher::open(plane.ads(), &proxy("c1", "n1"), &["web"]).await;
+    assert_eq!(late.of("web"), here.of("web"));
+
+    let start = (here.history.len(), there.history.len());
+    c2.start_again().await;
+    plane.logged("the API server answers again").await;
+    c2.apply_yaml(&marker(2, 2)).await;
+    there
+        .until("marker", |e| e.contains_key("10.2.9.2:8080"))
+        .await;
+    assert!(here.since(start.0, "web").is_empty(), "{:#?}", here.history);
+    assert!(
+        there.since(start.1, "web").is_empty(),
+        "{:#?}",
+        there.history
+    );
+
+    // The config cluster is no different.
+    let mut c1 = c1;
+    c1.stop().await;
+    c2.apply_yaml(&web_slice(2, &["10.2.0.1", "10.2.0.2"]))
+        .await;
+    c2.apply_yaml(&pods(2, &["10.2.0.1", "10.2.0.2"])).await;
+    here.until("web", |e| e.get(GATEWAY2) == Some(&2)).await;
+    let late = Watcher::open(plane.ads(), &proxy("c1", "n1"), &["web"]).await;
+    assert_eq!(late.of("web"), here.of("web"));
+}
+
+/// A kubeconfig whose user has `user`, and whose content nobody may see.
+fn secret_kubeconfig(url: &str, user: &str) -> String {
+    format!(
+        "{{current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+         clusters: [{{name: c, cluster: {{server: '{url}', insecure-skip-tls-verify: true}}}}], \
+         users: [{{name: u, user: {user}}}]}}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_remote_secrets_cost_only_themselves_and_are_named() {
+    let [c1, c2] = servers::<2>().await;
+    let url = c2.url();
+    let user = |user: &str| secret_kubeconfig(url, user);
+    let refused = [
+        ("empty", String::new(), "empty"),
+        ("nonsense", "hush-hush: [".to_owned(), "not valid YAML"),
+        ("text", "hush-hush".to_owned(), "not valid YAML"),
+        ("exec", user("{exec: {command: hush-hush}}"), "exec plugin"),
+        (
+            "provider",
+            user("{auth-provider: {name: gcp}}"),
+            "auth provider",
+        ),
+        ("token-file", user("{tokenFile: /hush-hush}"), "tokenFile"),
+        ("key-file", user("{client-key: /hush-hush}"), "clientKey"),
+        (
+            "no-server",
+            secret_kubeconfig("", "{token: hush-hush}"),
+            "no server",
+        ),
+    ];
+    let mut clusters: Vec<_> = refused
+        .iter()
+        .map(|(id, text, _)| (*id, text.clone()))
+        .collect();
+    clusters.push(("c2", c2.kubeconfig("admin-token")));
+    clusters.push(("wrong-token", user("{token: hush-hush}")));
+    let nobody = secret_kubeconfig("https://127.0.0.1:1", "{token: hush-hush}");
+    clusters.push(("unreachable", nobody));
+    c1.apply_remote_secret("many", &clusters).await;
+
+    let mut plane = launch(&c1, &[("PILOT_REMOTE_CLUSTER_TIMEOUT", "3s")]);
+    plane.logged("watching a remote cluster").await;
+    let (status, page) = plane.page("/ready").await.expect("a page");
+    assert_eq!(status, 503, "{page}");
+    assert!(page.contains("clusters"), "{page}");
+    plane.wait_ready().await;
+    let watcher = Watcher::open(plane.ads(), &proxy("c1", "n1"), &["web"]).await;
+    assert!(watcher.of("web").contains_key(GATEWAY2), "{}", plane.log());
+
+    let log = plane.log();
+    for (id, _, words) in &refused {
+        let cluster = format!("cluster={id} ");
+        let told = log.lines().any(|line| {
+            line.contains(&cluster) && line.contains("istio-system/many") && line.contains(words)
+        });
+        assert!(told, "{id}: {log}");
+    }
+    for id in ["wrong-token", "unreachable"] {
+        let cluster = format!("cluster={id}");
+        let told = log
+            .lines()
+            .any(|l| l.contains(&cluster) && l.contains("not synced in time"));
+        assert!(told, "{id}: {log}");
+    }
+    assert!(!log.contains("hush-hush"), "{log}");
+
+    // The right credentials at last, of one of each sort.
+    let good = c2.kubeconfig("admin-token");
+    let mut watcher = Watcher::open(plane.ads(), &proxy("c1", "n1"), &["web"]).await;
+    c1.apply_remote_secret("many", &[("wrong-token", good.clone()), ("exec", good)])
+        .await;
+    watcher.until("web", |e| e.get(GATEWAY2) == Some(&2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_secrets_for_one_cluster_both_are_named_and_one_serves() {
+    let [c1, c2] = servers::<2>().await;
+    let good = [("c2", c2.kubeconfig("admin-token"))];
+    c1.apply_remote_secret("older", &good).await;
+    let mut plane = plane(&c1).await;
+    let mut watcher = Watcher::open(plane.ads(), &proxy("c1", "n1"), &["web", "marker"]).await;
+    watcher.until_is("web", &[OWN, GATEWAY2]).await;
+    c1.apply_remote_secret("younger", &good).await;
+    let line = plane.logged("two sources of credentials").await;
+    for word in ["c2", "istio-system/older", "istio-system/younger"] {
+        assert!(line.contains(word), "{line}");
+    }
+    let start = watcher.history.len();
+    c1.delete_remote_secret("older").await;
+    c2.apply_yaml(&web_slice(2, &["10.2.0.1", "10.2.0.2"]))
+        .await;
+    c2.apply_yaml(&pods(2, &["10.2.0.1", "10.2.0.2"])).await;
+    watcher.until("web", |e| e.get(GATEWAY2) == Some(&2)).await;
+    assert_eq!(
+        watcher.since(start, "web").len(),
+        1,
+        "{:#?}",
+        watcher.history
+    );
+    c1.delete_remote_secret("younger").await;
+    watcher.until_is("web", &[OWN]).await;
 }

@@ -101,13 +101,9 @@ impl Watcher {
 
     /// Waits until a service has exactly these addresses.
     pub(crate) async fn until_is(&mut self, service: &str, addresses: &[&str]) {
-        self.until(service, |endpoints| {
-            endpoints
-                .keys()
-                .map(String::as_str)
-                .eq(addresses.iter().copied())
-        })
-        .await;
+        let wanted = BTreeSet::from_iter(addresses.iter().copied());
+        let is = |endpoints: &Endpoints| endpoints.keys().map(String::as_str).eq(wanted.clone());
+        self.until(service, is).await;
     }
 
     /// What the services were told to be since `start`.
