@@ -166,9 +166,9 @@ kind: Gateway
 metadata: {{name: eastwest, namespace: istio-system, labels: {{{labels}}}}}
 spec:
   gatewayClassName: istio
+  addresses: [{{type: IPAddress, value: {address}}}]
   listeners:
   - {{name: tls, port: 15443, protocol: TLS, tls: {{mode: Passthrough, options: {{gateway.istio.io/listener-protocol: auto-passthrough}}}}}}
-status: {{addresses: [{{type: IPAddress, value: {address}}}]}}
 "
     )
 }
