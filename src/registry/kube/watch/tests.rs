@@ -133,6 +133,7 @@ async fn watched(script: impl IntoIterator<Item = Reply>, seconds: u64) -> Runni
         patience: None,
     };
     let status = ClusterStatus::new(origin, watch::Sender::default());
+    status.joined();
     let progress = status.watch("pods");
     let notes = Notes(Arc::default(), progress.clone());
     let (client, mut sink) = (server.client(), notes.clone());
