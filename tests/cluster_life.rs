@@ -255,3 +255,74 @@ async fn of_two_secrets_for_one_cluster_both_are_named_and_one_serves() {
     c1.delete_remote_secret("younger").await;
     watcher.until_is("web", &[OWN]).await;
 }
+
+/// A kind that takes objects of any shape.
+const OPEN_CRD: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: destinationrules.networking.istio.io}
+spec:
+  group: networking.istio.io
+  names: {kind: DestinationRule, plural: destinationrules, singular: destinationrule, listKind: DestinationRuleList}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+
+fn rule(name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, \
+         metadata: {{name: {name}, namespace: shop}}, spec: {spec}}}\n"
+    )
+}
+
+/// Rules come with their CRD, while isthmus runs, and some are nonsense.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_kinds_are_followed_and_wrong_shapes_keep_the_last_good_one() {
+    const PLAIN: &str = "{host: web, trafficPolicy: {tls: {mode: DISABLE}}}";
+    let [c1, c2] = servers::<2>().await;
+    c1.apply_remote_secret("s", &[("c2", c2.kubeconfig("admin-token"))])
+        .await;
+    let mut plane = plane(&c1).await;
+    let mut watcher = Watcher::open(plane.ads(), &proxy("c1", "n1"), &["web", "marker"]).await;
+    watcher.until_is("web", &[OWN, GATEWAY2]).await;
+    c1.apply_yaml(OPEN_CRD).await;
+    // Without mutual TLS no gateway can be passed.
+    c1.apply_yaml(&rule("web", PLAIN)).await;
+    watcher.until_is("web", &[OWN]).await;
+
+    let start = watcher.history.len();
+    c1.apply_yaml(&rule("web", "{host: 5, trafficPolicy: [1]}"))
+        .await;
+    c1.apply_yaml(&rule("other", "{host: [a], subsets: 7}"))
+        .await;
+    for name in ["shop/web", "shop/other"] {
+        let line = plane.logged(&format!("DestinationRule {name}")).await;
+        assert!(line.contains("cluster=c1"), "{line}");
+    }
+    let labels = r#"{cluster="c1",kind="destinationrules.networking.istio.io"}"#;
+    let invalid = plane
+        .metric(&format!("isthmus_invalid_objects_total{labels}"))
+        .await;
+    assert!(invalid >= Some(2.0), "{invalid:?}");
+    c1.apply_yaml(&marker(1, 2)).await;
+    watcher
+        .until("marker", |e| e.contains_key("10.1.9.2:8080"))
+        .await;
+    assert!(
+        watcher.since(start, "web").is_empty(),
+        "{:#?}",
+        watcher.history
+    );
+
+    c1.delete_yaml(&rule("web", PLAIN)).await;
+    watcher.until_is("web", &[OWN, GATEWAY2]).await;
+    c1.apply_yaml(&rule("web", PLAIN)).await;
+    watcher.until_is("web", &[OWN]).await;
+    // With the kind go its objects.
+    c1.delete_yaml(OPEN_CRD).await;
+    watcher.until_is("web", &[OWN, GATEWAY2]).await;
+}

@@ -101,7 +101,7 @@ impl Watcher {
 
     /// Waits until a service has exactly these addresses.
     pub(crate) async fn until_is(&mut self, service: &str, addresses: &[&str]) {
-        let wanted: BTreeSet<_> = addresses.iter().copied().collect();
+        let wanted: BTreeSet<&str> = addresses.iter().copied().collect();
         let is = |endpoints: &Endpoints| endpoints.keys().map(String::as_str).eq(wanted.clone());
         self.until(service, is).await;
     }
