@@ -114,8 +114,9 @@ fn carries_endpoints(service: &Service) -> bool {
 /// its last endpoint keeps them (istiod: a crash loop must not touch CDS).
 fn accounts_differ(old: &ServiceState, new: &ServiceState) -> bool {
     let accounts = |state: &'_ ServiceState| -> BTreeSet<Arc<str>> {
-        let all = state.all_endpoints();
-        all.map(|(_, e)| Arc::clone(&e.workload.identity)).collect()
+        let identities = state.all_endpoints().map(|(_, e)| &e.workload.identity);
+        // A bare address has none.
+        identities.filter(|id| !id.is_empty()).cloned().collect()
     };
     let new = accounts(new);
     !new.is_empty() && new != accounts(old)
