@@ -172,7 +172,7 @@ async fn new_credentials_take_over_only_when_they_work() {
     world
         .until("every kind from the new watches", |w| {
             assert!(w.has("remote", ObjectKind::Namespace, "of-1"));
-            w.resets >= resets + 8
+            w.resets >= resets + 7
         })
         .await;
     let settled = |c: &Clusters| report(c, "remote").is_some_and(|r| r.rotation.is_none());

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::check::{Findings, check};
-use self::tasks::Tasks;
+use self::tasks::{Task, Tasks};
 use self::writer::{Flush, WriterLoop};
 use crate::admin::{self, Views};
 use crate::ads::{self, NodeReader};
@@ -216,11 +216,7 @@ impl App {
     }
 
     /// A task that has nothing to drain: it ends where it stands.
-    fn spawn_until_stop(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = Result<()>> + Send + 'static,
-    ) {
+    fn spawn_until_stop(&mut self, name: &'static str, task: impl Task) {
         let stop = self.stop.clone();
         self.tasks.spawn(name, async move {
             stop.run_until_cancelled(task).await.unwrap_or(Ok(()))

@@ -5,6 +5,11 @@ use std::future::Future;
 use anyhow::{Result, anyhow};
 use tokio::task::JoinSet;
 
+/// What a task does.
+pub(super) trait Task: Future<Output = Result<()>> + Send + 'static {}
+
+impl<F: Future<Output = Result<()>> + Send + 'static> Task for F {}
+
 /// All tasks; dropping it stops them.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
@@ -22,31 +27,22 @@ struct Ended {
 
 impl Tasks {
     /// Starts a task that is to live as long as the process.
-    pub(super) fn spawn(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = Result<()>> + Send + 'static,
-    ) {
-        self.set.spawn(async move {
-            Ended {
-                name,
-                expected: false,
-                result: task.await,
-            }
-        });
+    pub(super) fn spawn(&mut self, name: &'static str, task: impl Task) {
+        self.start(name, false, task);
     }
 
     /// Starts a task that ends when its work is done.
-    pub(super) fn spawn_once(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = Result<()>> + Send + 'static,
-    ) {
+    pub(super) fn spawn_once(&mut self, name: &'static str, task: impl Task) {
+        self.start(name, true, task);
+    }
+
+    fn start(&mut self, name: &'static str, expected: bool, task: impl Task) {
         self.set.spawn(async move {
+            let result = task.await;
             Ended {
                 name,
-                expected: true,
-                result: task.await,
+                expected,
+                result,
             }
         });
     }

@@ -163,6 +163,7 @@ impl Index {
 
     fn sources<'a>(&'a self, id: &'a ClusterId, cluster: &'a ClusterState) -> WorkloadSources<'a> {
         WorkloadSources {
+            features: &self.features,
             cluster: id,
             trust_domain: self.trust_domain(cluster),
             networks: &cluster.networks,

@@ -11,7 +11,9 @@ use super::{
     networks::NetworkRules,
     service_entry::telemetry_metadata,
 };
-use crate::model::{ClusterId, Labels, Locality, Namespace, NetworkId, TlsMode, Workload};
+use crate::model::{
+    ClusterId, Features, Labels, Locality, Namespace, NetworkId, TlsMode, Workload,
+};
 
 const CLUSTER: &str = "topology.istio.io/cluster";
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -25,6 +27,7 @@ const TLS_MODE: &str = "security.istio.io/tlsMode";
 /// Where workloads of one cluster get their facts from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WorkloadSources<'a> {
+    pub(super) features: &'a Features,
     pub(super) cluster: &'a ClusterId,
     pub(super) trust_domain: &'a str,
     pub(super) networks: &'a NetworkRules,
@@ -81,6 +84,7 @@ impl WorkloadSources<'_> {
             tls_mode: TlsMode::parse(template.labels.get(TLS_MODE).unwrap_or_default()),
             identity: interner.text(&identity),
             node: Arc::clone(&pod.node),
+            draining: self.features.is_draining(&template.labels),
             metadata: interner.text(&metadata),
             ports: Arc::clone(&template.ports),
         }

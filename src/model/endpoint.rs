@@ -117,6 +117,9 @@ pub struct Workload {
     pub identity: Arc<str>,
     /// The node it runs on; empty when unknown.
     pub node: Arc<str>,
+    /// Its labels say that it is draining (`PILOT_DRAINING_LABEL`). Told apart
+    /// here, because every endpoint answer asks.
+    pub draining: bool,
     /// Envoy metadata `istio.workload`:
     /// `workload;namespace;canonical name;canonical revision;cluster`.
     pub metadata: Arc<str>,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Namespace;
+use super::{Labels, Namespace};
 
 /// Switches read from istiod's environment names; see `config` for the names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,5 +77,13 @@ impl Default for Features {
             mcs_cluster_local: false,
             endpoint_telemetry_label: true,
         }
+    }
+}
+
+impl Features {
+    /// Whether a workload with these labels is draining; any value counts.
+    pub fn is_draining(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.draining_label).unwrap_or_default();
+        !self.draining_label.is_empty() && !value.is_empty()
     }
 }

@@ -26,7 +26,7 @@ const SCOPES: &[(&str, &[&str])] = &[
 
 /// Never louder than this, whatever the level: kube's client writes whole
 /// response bodies, Secrets among them, when one does not decode.
-const SILENCED: &str = "kube_client=error,hickory_proto=error,hickory_resolver=error";
+const SILENCED: &str = "kube_client=off,hickory_proto=error,hickory_resolver=error";
 
 /// Starts logging to stderr. `scopes` wins over `default`; `RUST_LOG` wins over
 /// both.

@@ -156,6 +156,7 @@ impl EndpointBuilder {
         let added = topology.iter().filter(|(_, value)| !value.is_empty());
         let own = self.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         workload.labels = added.copied().chain(own).collect();
+        workload.draining = Features::default().is_draining(&workload.labels);
         workload.metadata = Arc::from(format!(";ns;example;;{}", workload.cluster));
         Endpoint {
             workload: Arc::new(workload),

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::proto;
+use super::ReverseWriter;
 
 /// Content hash of a resource: equal on every replica for equal content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,23 +40,29 @@ pub struct EncodedResource {
 impl EncodedResource {
     /// Frames the encoded message `body` of type `type_url`.
     pub fn new(type_url: &str, name: Arc<str>, body: &[u8]) -> Self {
-        let version = Version(xxh3_64(body));
-        let version_text = version.to_string();
-        let any = proto::bytes_len(1, type_url.len()) + proto::bytes_len(2, body.len());
-        let head = proto::bytes_len(3, name.len()) + proto::bytes_len(1, version_text.len());
-        let resource = head + proto::bytes_len(2, any);
-        let mut out = Vec::with_capacity(proto::bytes_len(2, resource));
-        proto::put_header(&mut out, 2, resource);
-        proto::put_bytes(&mut out, 3, name.as_bytes());
-        proto::put_bytes(&mut out, 1, version_text.as_bytes());
-        let sotw_at = out.len();
-        proto::put_header(&mut out, 2, any);
-        proto::put_bytes(&mut out, 1, type_url.as_bytes());
-        proto::put_bytes(&mut out, 2, body);
+        // Header, name, version and type: a little more than they take.
+        let mut writer =
+            ReverseWriter::with_capacity(body.len() + name.len() + type_url.len() + 48);
+        writer.raw(body);
+        Self::framed(type_url, name, writer)
+    }
+
+    /// Frames the encoded message that stands in `body`, in place.
+    pub fn framed(type_url: &str, name: Arc<str>, mut body: ReverseWriter) -> Self {
+        let version = Version(xxh3_64(body.bytes()));
+        body.header(2, body.len());
+        body.text(1, type_url);
+        body.header(2, body.len());
+        let sotw = body.len();
+        body.text(1, &version.to_string());
+        body.text(3, &name);
+        body.header(2, body.len());
+        let delta = body.into_bytes();
+        let sotw_at = delta.len() - sotw;
         Self {
             name,
             version,
-            delta: out.into(),
+            delta,
             sotw_at,
         }
     }

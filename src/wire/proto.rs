@@ -18,17 +18,22 @@ pub fn uint_len(field: u32, value: u64) -> usize {
     varint_len(u64::from(field) << 3) + varint_len(value)
 }
 
-/// Appends a varint.
+/// The seven bits that the next byte of a varint carries.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "only the low seven bits are taken"
 )]
+pub fn low_bits(value: u64) -> u8 {
+    value as u8 & 0x7f
+}
+
+/// Appends a varint.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push((value as u8 & 0x7f) | 0x80);
+        out.push(low_bits(value) | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(low_bits(value));
 }
 
 /// Appends key and length of a length-delimited field.

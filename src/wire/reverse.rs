@@ -1,6 +1,8 @@
 //! A protobuf writer that starts at the end: when the header of a message is
 //! written its content stands already, so that no length is computed twice.
 
+use bytes::Bytes;
+
 use super::proto;
 
 /// Writes fields from the last to the first.
@@ -61,10 +63,20 @@ impl ReverseWriter {
         }
     }
 
-    fn long_varint(&mut self, value: u64) {
-        let mut forward = Vec::with_capacity(10);
-        proto::put_varint(&mut forward, value);
-        self.raw(&forward);
+    /// Lengths over 127 and port numbers: on the hot path too, so no allocation.
+    #[inline]
+    fn long_varint(&mut self, mut value: u64) {
+        let mut bytes = [0; 10];
+        let length = proto::varint_len(value);
+        for byte in bytes.iter_mut().take(length) {
+            *byte = proto::low_bits(value) | 0x80;
+            value >>= 7;
+        }
+        let (bytes, _) = bytes.split_at_mut(length.min(10));
+        if let Some(last) = bytes.last_mut() {
+            *last &= 0x7f;
+        }
+        self.raw(bytes);
     }
 
     /// A field key and the number behind it: mostly two bytes in one step.
@@ -83,10 +95,34 @@ impl ReverseWriter {
     #[inline]
     pub fn message(&mut self, field: u32, content: impl FnOnce(&mut Self)) {
         // Counted from the end, which stays where it is when the buffer grows.
-        let end = self.buffer.len() - self.start;
+        let end = self.len();
         content(self);
-        let length = self.buffer.len() - self.start - end;
+        self.header(field, self.len() - end);
+    }
+
+    /// The header of a message whose content, `length` bytes, stands already.
+    #[inline]
+    pub fn header(&mut self, field: u32, length: usize) {
         self.key_and_number(u64::from(field) << 3 | 2, length as u64);
+    }
+
+    /// How many bytes stand.
+    pub fn len(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Whether nothing stands.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was written, without a copy unless over a quarter of the buffer is
+    /// unused: answers are kept for long.
+    pub fn into_bytes(self) -> Bytes {
+        if self.start > self.buffer.len() / 4 {
+            return Bytes::copy_from_slice(self.bytes());
+        }
+        Bytes::from(self.buffer).split_off(self.start)
     }
 
     /// A text; nothing where it is empty.

@@ -60,6 +60,7 @@ pub(super) fn of_target(
         cluster: source.cluster.clone(),
         network: target.network.clone(),
         locality,
+        draining: source.features.is_draining(&labels),
         labels,
         tls_mode: tls_mode(target),
         identity: identity(target, names.namespace, &source.mesh.trust_domain),

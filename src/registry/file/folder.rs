@@ -195,28 +195,31 @@ impl Folder {
         let mut changes = Vec::new();
         if self.reader.is_config {
             if map.mesh && is_new(|t| &t.mesh) {
-                changes.push(SettingsFile::MeshConfig.read(&texts.mesh, &defaults.domain));
+                let read = SettingsFile::MeshConfig.read(&texts.mesh, &defaults.domain);
+                changes.push(("mesh", read));
             }
             if map.networks && is_new(|t| &t.networks) {
-                changes.push(SettingsFile::MeshNetworks.read(&texts.networks, &defaults.domain));
+                let read = SettingsFile::MeshNetworks.read(&texts.networks, &defaults.domain);
+                changes.push(("meshNetworks", read));
             }
         } else if is_new(|t| &t.mesh) && (told.is_some() || !texts.mesh.is_empty()) {
             let domain = mesh_config::trust_domain(&texts.mesh);
-            changes.push(domain.map(Change::TrustDomain).map_err(|e| e.to_string()));
+            let read = domain.map(Change::TrustDomain).map_err(|e| e.to_string());
+            changes.push(("mesh", read));
         }
         let good = changes
             .into_iter()
-            .filter_map(|change| self.settled(change));
+            .filter_map(|(key, change)| self.settled(key, change));
         good.collect()
     }
 
-    fn settled(&self, change: Result<Change, String>) -> Option<Change> {
+    fn settled(&self, key: &str, change: Result<Change, String>) -> Option<Change> {
         let problem = match change {
             Ok(change) => return Some(change),
             Err(problem) => problem,
         };
         let (cluster, map) = (&self.cluster, &self.reader.mesh_map.name);
-        warn!(%cluster, map, %problem, "the mesh settings cannot be used; the last good ones stay");
+        warn!(%cluster, map, key, %problem, "the mesh settings cannot be used; the last good ones stay");
         self.refused.inc();
         None
     }

@@ -16,7 +16,7 @@ use super::{
     config_map::{MeshRole, MeshSink},
     crds::{self, CrdSink, Crds},
     metrics::KubeMetrics,
-    objects::{List, ObjectSink, Outlet},
+    objects::{Gate, List, ObjectSink, Outlet},
     status::{ClusterStatus, Progress},
     watch::{End, Watch},
 };
@@ -51,7 +51,7 @@ pub(crate) struct ClusterScope {
 #[derive(Debug)]
 pub(crate) struct ClusterWatch {
     tasks: JoinSet<()>,
-    gate: watch::Sender<bool>,
+    gate: Gate,
     status: Arc<ClusterStatus>,
 }
 
@@ -65,12 +65,12 @@ impl ClusterWatch {
         events: &mpsc::Sender<Vec<Event>>,
         speaks: bool,
     ) -> Self {
-        let (gate, gated) = watch::channel(speaks);
+        let gate = Gate::new(events.clone(), speaks);
+        if speaks {
+            status.joined();
+        }
+        let outlet = gate.outlet().clone();
         let mut tasks = JoinSet::new();
-        let outlet = Outlet {
-            gate: gated,
-            events: events.clone(),
-        };
         let crds = watch_crds(&mut tasks, client, scope, &status);
         for kind in &scope.kinds {
             let progress = status.watch(&name_of(kind));
@@ -100,9 +100,10 @@ impl ClusterWatch {
         &self.status
     }
 
-    /// Lets the watches send what they see.
-    pub(crate) fn speak(&self) {
-        self.gate.send_replace(true);
+    /// Sends all that was listed, in one batch, and from now on what is seen.
+    pub(crate) async fn speak(&self) {
+        self.gate.open().await;
+        self.status.joined();
     }
 
     /// Ends all watches; none sends anything after this returns.

@@ -111,6 +111,16 @@ impl MeshSink {
         }
     }
 
+    fn events(&mut self) -> Vec<Event> {
+        let cluster = self.progress.cluster();
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let events = pending.map(|change| Event {
+            cluster: cluster.clone(),
+            change,
+        });
+        events.collect()
+    }
+
     fn refused(&self, key: &str, error: &str) {
         let cluster = self.progress.cluster();
         warn!(%cluster, key, error, "the mesh ConfigMap cannot be read; the last good settings stay");
@@ -142,13 +152,9 @@ impl Sink for MeshSink {
         if !self.found {
             self.apply(&BTreeMap::new());
         }
-        if !self.outlet.is_open() {
-            self.progress.listed(usize::from(self.found));
-            self.outlet.opened().await?;
-        }
-        self.flush().await?;
-        self.progress.listed(usize::from(self.found));
-        Ok(())
+        let events = self.events();
+        let listed = || self.progress.listed(usize::from(self.found));
+        self.outlet.send_list(events, listed).await
     }
 
     fn applied(&mut self, json: &str, _added: bool) {
@@ -163,12 +169,7 @@ impl Sink for MeshSink {
         if !self.outlet.is_open() {
             return Ok(());
         }
-        let cluster = self.progress.cluster();
-        let events = std::mem::take(&mut self.pending).into_iter();
-        let events = events.map(|change| Event {
-            cluster: cluster.clone(),
-            change,
-        });
-        self.outlet.send(events.collect()).await
+        let events = self.events();
+        self.outlet.send(events).await
     }
 }

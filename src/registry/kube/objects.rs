@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -15,18 +16,53 @@ use crate::manifest::{self, Defaults, ManifestError};
 use crate::mesh::{Change, Event};
 use crate::model::{Namespace, Object, ObjectKey, ObjectKind};
 
-/// Holds back what a cluster reports until it may speak: while new credentials
-/// are being tried beside the old, the old speak.
-pub(super) type Gate = watch::Receiver<bool>;
-
 /// Namespace and name.
 type Name = (Namespace, Arc<str>);
 
-/// The stream of events to the index.
+/// The stream of events of one cluster to the index.
+///
+/// A cluster speaks once all its kinds are listed, and then says all of it in
+/// one batch: endpoints that came before the label of their network would be
+/// sent to proxies as if they were near. New credentials are held back so too,
+/// while the old speak.
 #[derive(Debug, Clone)]
 pub(super) struct Outlet {
-    pub gate: Gate,
-    pub events: mpsc::Sender<Vec<Event>>,
+    gate: watch::Receiver<bool>,
+    /// What was listed before the cluster may speak; none once it may.
+    held: Arc<Mutex<Option<Vec<Event>>>>,
+    events: mpsc::Sender<Vec<Event>>,
+}
+
+/// Opens an [`Outlet`].
+#[derive(Debug)]
+pub(super) struct Gate {
+    open: watch::Sender<bool>,
+    outlet: Outlet,
+}
+
+impl Gate {
+    /// A gate in front of `events`.
+    pub(super) fn new(events: mpsc::Sender<Vec<Event>>, open: bool) -> Self {
+        let (sender, gate) = watch::channel(open);
+        let held = Arc::new(Mutex::new((!open).then(Vec::new)));
+        let outlet = Outlet { gate, held, events };
+        Self {
+            open: sender,
+            outlet,
+        }
+    }
+
+    pub(super) fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+
+    /// Sends what was held back and lets everything pass from now on.
+    pub(super) async fn open(&self) {
+        let held = self.outlet.held.lock().take();
+        // A closed channel means that the process is going down.
+        let _ = self.outlet.send(held.unwrap_or_default()).await;
+        self.open.send_replace(true);
+    }
 }
 
 impl Outlet {
@@ -38,6 +74,34 @@ impl Outlet {
 
     pub(super) fn is_open(&self) -> bool {
         *self.gate.borrow()
+    }
+
+    /// Sends a list that is complete and tells `listed` of it: at once where it
+    /// is held back, and after it was sent where not.
+    pub(super) async fn send_list(
+        &mut self,
+        events: Vec<Event>,
+        listed: impl FnOnce(),
+    ) -> Result<(), Closed> {
+        let Some(events) = self.hold(events) else {
+            listed();
+            return self.opened().await;
+        };
+        self.opened().await?;
+        self.send(events).await?;
+        listed();
+        Ok(())
+    }
+
+    /// Takes events to be held back; gives them back where they need not be.
+    fn hold(&self, events: Vec<Event>) -> Option<Vec<Event>> {
+        match &mut *self.held.lock() {
+            Some(held) => {
+                held.extend(events);
+                None
+            }
+            None => Some(events),
+        }
     }
 
     pub(super) async fn send(&self, events: Vec<Event>) -> Result<(), Closed> {
@@ -84,14 +148,9 @@ impl ObjectSink {
     async fn outlet_reset(&mut self, report: impl Fn(&Progress, usize)) -> Result<(), Closed> {
         let list = std::mem::take(&mut self.list);
         self.objects = list.good.len();
-        if !self.outlet.is_open() {
-            report(&self.progress, self.objects);
-            self.outlet.opened().await?;
-        }
         let events = self.relisted(list);
-        self.outlet.send(events).await?;
-        report(&self.progress, self.objects);
-        Ok(())
+        let listed = || report(&self.progress, self.objects);
+        self.outlet.send_list(events, listed).await
     }
 
     /// The events that make the index hold exactly this list, and the last good

@@ -124,6 +124,8 @@ struct Inner {
     source: Arc<str>,
     watches: Watches,
     rotation: Option<Arc<str>>,
+    /// What was listed has been told to the index.
+    joined: bool,
 }
 
 /// What a cluster's state needs to know about it.
@@ -152,6 +154,7 @@ impl ClusterStatus {
                 source: origin.source,
                 watches: Watches::default(),
                 rotation: None,
+                joined: false,
             }),
         })
     }
@@ -183,7 +186,7 @@ impl ClusterStatus {
     /// Overall state.
     pub fn sync(&self) -> SyncState {
         let inner = self.inner.lock();
-        if !is_listed(&inner.watches) {
+        if !(inner.joined && is_listed(&inner.watches)) {
             return if self.deadline().is_some_and(|at| at <= Instant::now()) {
                 SyncState::TimedOut
             } else {
@@ -201,6 +204,12 @@ impl ClusterStatus {
     /// Every watch was listed once.
     pub fn is_listed(&self) -> bool {
         is_listed(&self.inner.lock().watches)
+    }
+
+    /// What was listed has been told to the index.
+    pub(crate) fn joined(&self) {
+        self.inner.lock().joined = true;
+        self.wake.send_replace(());
     }
 
     /// When readiness stops waiting for it.

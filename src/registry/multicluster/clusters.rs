@@ -136,7 +136,8 @@ impl Inner {
     }
 
     fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let syncing = self.remotes.values().filter(|status| !status.is_listed());
+        let is_syncing = |status: &&Arc<ClusterStatus>| matches!(status.sync(), SyncState::Syncing);
+        let syncing = self.remotes.values().filter(is_syncing);
         let deadlines = syncing.filter_map(|status| status.deadline());
         deadlines.filter(|at| *at > now).min()
     }

@@ -26,12 +26,7 @@ pub(super) struct Starter {
 }
 
 impl Starter {
-    async fn start(
-        &self,
-        cluster: &ClusterId,
-        claim: &Claim,
-        speaks: bool,
-    ) -> Result<ClusterWatch, String> {
+    async fn start(&self, cluster: &ClusterId, claim: &Claim) -> Result<ClusterWatch, String> {
         let kubeconfig = check(&claim.kubeconfig, &self.insecure).map_err(|e| e.to_string())?;
         let client = client_for(kubeconfig).await.map_err(|e| e.to_string())?;
         let origin = ClusterOrigin {
@@ -42,6 +37,7 @@ impl Starter {
         };
         let status = ClusterStatus::new(origin, self.clusters.waker());
         let events = &self.events;
+        let speaks = false;
         Ok(ClusterWatch::start(
             &client,
             &self.scope,
@@ -61,6 +57,8 @@ pub(super) struct Remote {
     claim: Claim,
     running: Option<ClusterWatch>,
     candidate: Option<ClusterWatch>,
+    /// It has told what it listed.
+    joined: bool,
     /// Its time was up while it was still syncing; counted once.
     pub timed_out: bool,
 }
@@ -73,6 +71,7 @@ impl Remote {
             claim,
             running: None,
             candidate: None,
+            joined: false,
             timed_out: false,
         };
         remote.begin(starter).await;
@@ -81,7 +80,7 @@ impl Remote {
 
     async fn begin(&mut self, starter: &Starter) {
         let (cluster, source) = (&self.cluster, &self.claim.source);
-        match starter.start(cluster, &self.claim, true).await {
+        match starter.start(cluster, &self.claim).await {
             Ok(watch) => {
                 info!(%cluster, source = %source, "watching a remote cluster");
                 starter.clusters.set_remote(Arc::clone(watch.status()));
@@ -119,7 +118,7 @@ impl Remote {
         // Credentials that were being tried are outdated themselves.
         self.candidate = None;
         let (cluster, source) = (&self.cluster, &self.claim.source);
-        let note = match starter.start(cluster, &self.claim, false).await {
+        let note = match starter.start(cluster, &self.claim).await {
             Ok(candidate) => {
                 info!(%cluster, source = %source, "trying new credentials");
                 self.candidate = Some(candidate);
@@ -135,8 +134,16 @@ impl Remote {
         }
     }
 
-    /// Lets new credentials take over if they are fit to.
+    /// Lets the cluster join once all of it is listed, and new credentials take
+    /// over if they are fit to.
     pub(super) async fn settle(&mut self, clusters: &Clusters) {
+        if let Some(running) = &self.running
+            && !self.joined
+            && running.status().is_listed()
+        {
+            running.speak().await;
+            self.joined = true;
+        }
         let (Some(running), Some(candidate)) = (&self.running, &self.candidate) else {
             return;
         };
@@ -165,7 +172,8 @@ impl Remote {
         };
         // The old must have sent its last word before the new says its first.
         running.stop().await;
-        candidate.speak();
+        candidate.speak().await;
+        self.joined = true;
         clusters.set_remote(Arc::clone(candidate.status()));
         info!(cluster = %self.cluster, source = %self.claim.source, "new credentials in use");
         self.running = Some(candidate);

@@ -63,5 +63,5 @@ pub fn empty(name: &Arc<str>) -> EncodedResource {
 fn frame(name: Arc<str>, groups: &[LocalityGroup<'_>], with_workload: bool) -> EncodedResource {
     let body = writer::assignment(&name, groups, with_workload);
     let url = TypeUrl::ClusterLoadAssignment.as_str();
-    EncodedResource::new(url, name, body.bytes())
+    EncodedResource::framed(url, name, body)
 }

@@ -13,7 +13,6 @@ pub(super) struct Filter<'a> {
     port: &'a ServicePort,
     key: &'a EdsKey,
     policy: &'a EndpointPolicy,
-    draining_label: &'a str,
     is_dns: bool,
 }
 
@@ -29,7 +28,6 @@ impl<'a> Filter<'a> {
             port: state.service.port(key.cluster.port)?,
             key,
             policy,
-            draining_label: &state.features.draining_label,
             is_dns: is_dns(&state.service),
         })
     }
@@ -54,20 +52,13 @@ impl<'a> Filter<'a> {
             Health::Terminating => return None,
             _ => {}
         }
-        if !self.is_draining(endpoint) {
+        if endpoint.health != Health::Draining && !endpoint.workload.draining {
             return Some(endpoint.health);
         }
         // istiod looks at the cookie label only and so drops the draining
         // endpoints of header sessions: they lose their host at once.
         let keeps = self.service.persistent_session != PersistentSession::None;
         keeps.then_some(Health::Draining)
-    }
-
-    fn is_draining(&self, endpoint: &Endpoint) -> bool {
-        let label = self.draining_label;
-        endpoint.health == Health::Draining
-            || (!label.is_empty()
-                && matches!(endpoint.workload.labels.get(label), Some(value) if !value.is_empty()))
     }
 
     /// EDS carries no host names; DNS-type clusters are made of them.

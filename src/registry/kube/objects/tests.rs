@@ -7,7 +7,7 @@ use crate::registry::kube::status::{ClusterOrigin, ClusterStatus};
 struct Fixture {
     sink: ObjectSink,
     events: mpsc::Receiver<Vec<Event>>,
-    gate: watch::Sender<bool>,
+    gate: Gate,
 }
 
 fn fixture(open: bool) -> Fixture {
@@ -18,12 +18,9 @@ fn fixture(open: bool) -> Fixture {
         patience: None,
     };
     let status = ClusterStatus::new(origin, watch::Sender::default());
-    let (gate, gated) = watch::channel(open);
     let (sender, events) = mpsc::channel(8);
-    let outlet = Outlet {
-        gate: gated,
-        events: sender,
-    };
+    let gate = Gate::new(sender, open);
+    let outlet = gate.outlet().clone();
     let sink = ObjectSink {
         kind: ObjectKind::DestinationRule,
         defaults: Defaults::default(),
@@ -116,7 +113,34 @@ async fn a_held_back_cluster_is_synced_before_it_speaks() {
     let mut complete = std::pin::pin!(complete);
     assert!(futures::poll!(complete.as_mut()).is_pending());
     assert!(events.try_recv().is_err());
-    gate.send_replace(true);
+    gate.open().await;
     complete.await;
     assert_eq!(events.try_recv().map(|batch| batch.len()), Ok(1));
+}
+
+#[tokio::test]
+async fn what_a_cluster_held_back_is_said_in_one_batch_before_anything_newer() {
+    let Fixture {
+        mut sink,
+        mut events,
+        gate,
+    } = fixture(false);
+    let mut other = gate.outlet().clone();
+    let event = sink.event(Change::Reset(ObjectKind::Service, Vec::new()));
+    let newer = sink.event(Change::Reset(ObjectKind::Node, Vec::new()));
+    sink.begin();
+    let first = async { sink.complete().await.expect("sent") };
+    let second = async {
+        other.send_list(vec![event], || {}).await.expect("sent");
+        other.send(vec![newer]).await.expect("sent");
+    };
+    let open = async {
+        tokio::task::yield_now().await;
+        gate.open().await;
+    };
+    tokio::join!(first, second, open);
+    let batches: Vec<_> = std::iter::from_fn(|| events.try_recv().ok())
+        .map(|batch| batch.len())
+        .collect();
+    assert_eq!(batches, [2, 1]);
 }

@@ -133,6 +133,7 @@ async fn watched(script: impl IntoIterator<Item = Reply>, seconds: u64) -> Runni
         patience: None,
     };
     let status = ClusterStatus::new(origin, watch::Sender::default());
+    status.joined();
     let progress = status.watch("pods");
     let notes = Notes(Arc::default(), progress.clone());
     let (client, mut sink) = (server.client(), notes.clone());
@@ -275,7 +276,8 @@ async fn a_forbidden_kind_counts_as_listed_and_is_asked_for_ever_less_often() {
     assert_eq!(running.state(), WatchState::Forbidden);
     assert!(running.status.is_listed());
     assert!(running.server.asked().len() < 10);
-    sleep(Duration::from_mins(30)).await;
+    // Longer than twelve of the longest pauses, whatever the jitter.
+    sleep(Duration::from_hours(12)).await;
     assert_eq!(running.state(), WatchState::Synced);
     assert!(running.noted().contains(&"complete".to_owned()));
 }
