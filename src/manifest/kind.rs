@@ -123,7 +123,12 @@ impl Kind {
             Source::Every => true,
             Source::ConfigOnly => from_config_cluster,
             Source::GatewayApi => features.discover_gateway_api,
-            Source::WorkloadEntries => from_config_cluster || features.cross_cluster_workload_entry,
+            // istiod reads remote ones for Services, entries get them too.
+            Source::WorkloadEntries => {
+                from_config_cluster
+                    || (features.cross_cluster_workload_entry
+                        && features.services_select_workload_entries)
+            }
             Source::Exports => features.mcs_discovery,
             Source::Imports => features.mcs_host,
         }
@@ -221,5 +226,13 @@ mod tests {
             K::WorkloadEntry,
         ];
         assert_eq!(remote, expected);
+        let entries = |features: &Features| {
+            let mut all = kinds.iter();
+            all.any(|k| k.object == K::WorkloadEntry && k.is_read(false, features))
+        };
+        assert!(!entries(&Features {
+            services_select_workload_entries: false,
+            ..Features::default()
+        }));
     }
 }

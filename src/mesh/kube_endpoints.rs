@@ -28,6 +28,8 @@ pub(super) struct SliceJoin<'a> {
     /// such Service: then an endpoint is only ready or not.
     pub(super) session: Option<PersistentSession>,
     pub(super) discoverability: Discoverability,
+    /// Both the mesh and the cluster's own Service are dual-stack.
+    pub(super) dual_stack: bool,
     pub(super) authentications: &'a PeerAuthentications,
 }
 
@@ -58,9 +60,12 @@ impl SliceJoin<'_> {
             let Some(workload) = self.workload(endpoint, joined) else {
                 continue;
             };
+            let Some(address) = self.address(endpoint) else {
+                continue;
+            };
             for port in &slice.ports {
                 joined.add(Endpoint {
-                    address: Address::Ip(endpoint.address),
+                    address: address.clone(),
                     port: port.port,
                     health,
                     discoverability: self.discoverability,
@@ -70,6 +75,21 @@ impl SliceJoin<'_> {
                     workload: Arc::clone(&workload),
                 });
             }
+        }
+    }
+
+    /// A pod that has addresses of both families is in a slice of each. With
+    /// dual stack the first slice stands for it, with all its addresses.
+    fn address(&self, endpoint: &KeptEndpoint) -> Option<Address> {
+        let one = Address::Ip(endpoint.address);
+        let Some(name) = endpoint.pod.as_ref().filter(|_| self.dual_stack) else {
+            return Some(one);
+        };
+        let pod = self.namespace.pods.get(name)?.known()?;
+        match &*pod.facts.ips {
+            [] | [_] => Some(one),
+            _ if endpoint.address.is_ipv6() => None,
+            all => Some(Address::Ips(all.into())),
         }
     }
 
@@ -120,7 +140,7 @@ impl Joined {
     /// Slices may both hold an address for a while (it moves from one to the
     /// other): the better state counts. istiod lets a random one win.
     fn add(&mut self, endpoint: Endpoint) {
-        let Address::Ip(ip) = endpoint.address else {
+        let Some(ip) = endpoint.address.ips().first().copied() else {
             return;
         };
         match self.at.entry((ip, Arc::clone(&endpoint.port_name))) {

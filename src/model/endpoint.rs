@@ -9,6 +9,9 @@ use super::{ClusterId, Labels, Locality, Namespace, NetworkId};
 pub enum Address {
     /// An IP address.
     Ip(IpAddr),
+    /// All addresses of a dual-stack pod (`ISTIO_DUAL_STACK`), the first one
+    /// first: Envoy takes whichever connects.
+    Ips(Arc<[IpAddr]>),
     /// A host name, only behind DNS-type services.
     Hostname(Arc<str>),
     /// A unix socket path; its endpoint has port 0.
@@ -16,6 +19,17 @@ pub enum Address {
     /// Unknown: a workload of another network that is reached through its
     /// gateways only (`WorkloadEntry` with a network and no address).
     Unknown,
+}
+
+impl Address {
+    /// Its IP addresses; none where it is something else.
+    pub fn ips(&self) -> &[IpAddr] {
+        match self {
+            Self::Ip(ip) => std::slice::from_ref(ip),
+            Self::Ips(ips) => ips,
+            Self::Hostname(_) | Self::Unix(_) | Self::Unknown => &[],
+        }
+    }
 }
 
 /// State of an endpoint as its registry reports it.

@@ -28,11 +28,15 @@ pub struct EndpointBuilder {
     labels: Vec<(String, String)>,
 }
 
-/// A ready endpoint with a sidecar, on port 8080 of `address` (an IP, a path, a
-/// host name, or nothing for an unknown address).
+/// A ready endpoint with a sidecar, on port 8080 of `address` (an IP, several
+/// joined by `+`, a path, a host name, or nothing for an unknown address).
 pub fn endpoint(address: &str) -> EndpointBuilder {
-    let address = match address.parse::<IpAddr>() {
-        Ok(ip) => Address::Ip(ip),
+    let all: Result<Vec<IpAddr>, _> = address.split('+').map(str::parse).collect();
+    let address = match all {
+        Ok(all) => match all.as_slice() {
+            [one] => Address::Ip(*one),
+            all => Address::Ips(all.into()),
+        },
         Err(_) if address.is_empty() => Address::Unknown,
         Err(_) if address.starts_with('/') => Address::Unix(Arc::from(address)),
         Err(_) => Address::Hostname(Arc::from(address)),

@@ -92,6 +92,10 @@ impl World {
         let shown = endpoints.map(|(shard, endpoint)| {
             let address = match &endpoint.address {
                 Address::Ip(ip) => ip.to_string(),
+                Address::Ips(ips) => {
+                    let all: Vec<_> = ips.iter().map(ToString::to_string).collect();
+                    all.join("+")
+                }
                 Address::Hostname(text) | Address::Unix(text) => text.to_string(),
                 Address::Unknown => String::new(),
             };

@@ -65,14 +65,20 @@ fn has_clusters(service: &Service) -> bool {
     )
 }
 
-/// The addresses a proxy of `cluster` dials a service at: those of its family
-/// (of both, that of the first), without the placeholder of services that have
-/// none. An address of a `ServiceEntry` is only matched, never dialled: any
-/// family will do.
-pub(super) fn addresses(service: &Service, cluster: &ClusterId, family: IpFamily) -> Vec<IpNet> {
+/// The addresses a proxy of `cluster` dials a service at: those of its family,
+/// without the placeholder of services that have none. A proxy of both families
+/// uses that of the first address, and all with dual stack. An address of a
+/// `ServiceEntry` is only matched, never dialled: any family will do.
+pub(super) fn addresses(
+    service: &Service,
+    cluster: &ClusterId,
+    family: IpFamily,
+    dual_stack: bool,
+) -> Vec<IpNet> {
     let mut all = service.vips(cluster);
     all.retain(|net| !net.addr().is_unspecified());
-    if service.provider == Provider::External {
+    let all_families = dual_stack && family == IpFamily::Any;
+    if service.provider == Provider::External || all_families {
         return all;
     }
     let first_is_v4 = all.first().is_some_and(|net| net.addr().is_ipv4());
@@ -89,7 +95,7 @@ pub(super) fn addresses(service: &Service, cluster: &ClusterId, family: IpFamily
 /// family its default one (istiod: `GetAddressForProxy`). At the wildcard
 /// address it would take what is meant for others.
 pub(super) fn listened(service: &Service, cluster: &ClusterId, family: IpFamily) -> Vec<IpNet> {
-    let dialled = addresses(service, cluster, family);
+    let dialled = addresses(service, cluster, family, false);
     if !dialled.is_empty() {
         return dialled;
     }

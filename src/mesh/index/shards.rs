@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Index, services::cluster_set_name};
 use crate::mesh::{ServiceState, kube_endpoints::SliceJoin, service_entry};
 use crate::model::{
-    ClusterId, Discoverability, Endpoint, PersistentSession, Provider, ServiceEntry, ServiceKey,
-    ShardKey,
+    Address, ClusterId, Discoverability, Endpoint, PersistentSession, Provider, ServiceEntry,
+    ServiceKey, ShardKey,
 };
 
 /// Endpoints by registry.
@@ -62,6 +62,8 @@ impl Index {
             sources: self.sources(id, cluster),
             session: service.map(|s| PersistentSession::of(&s.labels, &self.features)),
             discoverability: self.discoverability(key, held.exports.contains(name)),
+            dual_stack: self.features.dual_stack
+                && service.is_some_and(|s| s.cluster_ips.len() > 1),
             authentications: &self.config.authentications,
         };
         let mut endpoints = join.endpoints(name);
@@ -121,14 +123,18 @@ impl Index {
             let serving = held.pods.iter().filter_map(|(name, slot)| {
                 let pod = slot.known().filter(|pod| pod.facts.serves())?;
                 let workload = pod.workload.as_ref()?;
-                let ip = *pod.facts.ips.first()?;
-                service_entry::selects(entry, workload).then_some((name, ip, workload))
+                let address = match &*pod.facts.ips {
+                    [] => return None,
+                    all @ [_, _, ..] if self.features.dual_stack => Address::Ips(all.into()),
+                    [first, ..] => Address::Ip(*first),
+                };
+                service_entry::selects(entry, workload).then_some((name, address, workload))
             });
             let mut serving: Vec<_> = serving.collect();
             serving.sort_by(|a, b| a.0.cmp(b.0));
-            for (_, ip, workload) in serving {
+            for (_, address, workload) in serving {
                 let of = service_entry::pod_endpoints;
-                endpoints.extend(of(entry, ip, workload, &source));
+                endpoints.extend(of(entry, &address, workload, &source));
             }
         }
     }

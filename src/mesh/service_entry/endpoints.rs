@@ -51,11 +51,11 @@ pub fn workload_entry_endpoints(
     target_endpoints(entry, &selected.target, workload, source)
 }
 
-/// The endpoints of a serving pod at `ip` under `entry`; none where it is not
+/// The endpoints of a serving pod at `address` under `entry`; none where it is not
 /// selected (istiod: `pod.go` tells `ServiceEntry`s of ready pods only).
 pub fn pod_endpoints(
     entry: &ServiceEntry,
-    ip: IpAddr,
+    address: &Address,
     workload: &Arc<Workload>,
     source: &Source<'_>,
 ) -> Vec<Endpoint> {
@@ -65,7 +65,7 @@ pub fn pod_endpoints(
     let endpoint = |port: &ServiceEntryPort| Endpoint {
         health: Health::Healthy,
         ..endpoint(
-            Address::Ip(ip),
+            address.clone(),
             target_port(port, &workload.ports),
             &port.name,
             workload,

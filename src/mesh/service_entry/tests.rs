@@ -109,7 +109,7 @@ fn pod_workload() -> Arc<Workload> {
 fn shown(endpoints: &[Endpoint]) -> Vec<String> {
     let show = |endpoint: &Endpoint| {
         let address = match &endpoint.address {
-            Address::Ip(ip) => ip.to_string(),
+            Address::Ip(_) | Address::Ips(_) => endpoint.address.ips()[0].to_string(),
             Address::Hostname(host) => host.to_string(),
             Address::Unix(path) => format!("unix:{path}"),
             Address::Unknown => "?".to_owned(),
@@ -420,7 +420,12 @@ fn a_selector_takes_pods_at_their_named_ports() {
     let mut world = World::new();
     let of = |host: &str, world: &World| {
         let ip = "10.0.0.7".parse().expect("an IP");
-        pod_endpoints(&selecting(host), ip, &pod_workload(), &world.source())
+        pod_endpoints(
+            &selecting(host),
+            &Address::Ip(ip),
+            &pod_workload(),
+            &world.source(),
+        )
     };
     let ready = of("web", &world);
     assert_eq!(shown(&ready), ["10.0.0.7:8080 http 1"]);

@@ -49,6 +49,10 @@ pub(super) fn clusters(snapshot: &Snapshot, class: &InboundClass) -> Vec<Encoded
     let mut selecting: Vec<_> = snapshot
         .services()
         .filter(|state| state.service.key.namespace == class.namespace)
+        .filter(|state| {
+            let entry = state.service.provider == Provider::External;
+            class.by_entry || !entry || state.features.service_entries_select_pods
+        })
         .filter(|state| registration(&state.service, class).is_some())
         .collect();
     // istiod: of two services on one port the oldest decides.

@@ -521,7 +521,7 @@ fn a_workload_entry_says_itself_where_it_serves() {
         .port("tcp", 90, Protocol::Tcp)
         .selects(&selector, &[(90, TargetPort::Number(90))])
         .with(|s| s.resolution = Resolution::Passthrough);
-    let snapshot = snapshot([web, entry, headless]);
+    let services = [web, entry, headless];
     let class = |by_entry| InboundClass {
         cluster: CLUSTER.into(),
         namespace: "ns".into(),
@@ -530,12 +530,21 @@ fn a_workload_entry_says_itself_where_it_serves() {
         by_entry,
         family: IpFamily::V4,
     };
-    let names = |by_entry| -> Vec<_> {
-        let made = inbound::clusters(&snapshot, &class(by_entry));
+    let names = |by_entry, service_entries_select_pods| -> Vec<_> {
+        let features = Features {
+            service_entries_select_pods,
+            ..Features::default()
+        };
+        let mesh = MeshState {
+            features: Arc::new(features),
+            ..MeshState::default()
+        };
+        let made = inbound::clusters(&snapshot_of(mesh, services.clone()), &class(by_entry));
         made.iter().map(|c| c.name().to_string()).collect()
     };
-    assert_eq!(names(true), ["inbound|7001||", "inbound|7002||"]);
+    assert_eq!(names(true, false), ["inbound|7001||", "inbound|7002||"]);
     // A pod serves a Service where the Service says.
     let pod = ["inbound|90||", "inbound|7002||", "inbound|8080||"];
-    assert_eq!(names(false), pod);
+    assert_eq!(names(false, true), pod);
+    assert_eq!(names(false, false), ["inbound|90||", "inbound|8080||"]);
 }

@@ -70,11 +70,25 @@ fn socket(address: String, port: u16) -> address::Address {
     })
 }
 
+/// All addresses of a workload but the first.
+fn additional(member: &Member<'_>) -> Vec<endpoint_v3::endpoint::AdditionalAddress> {
+    let Host::Workload(e) = member.host else {
+        return Vec::new();
+    };
+    let more = e.address.ips().iter().skip(1);
+    more.map(|ip| endpoint_v3::endpoint::AdditionalAddress {
+        address: Some(core::Address {
+            address: Some(socket(ip.to_string(), e.port)),
+        }),
+    })
+    .collect()
+}
+
 fn expected_member(member: &Member<'_>) -> LbEndpoint {
     let (address, workload) = match member.host {
         Host::Workload(e) => {
             let address = match &e.address {
-                Address::Ip(ip) => socket(ip.to_string(), e.port),
+                Address::Ip(_) | Address::Ips(_) => socket(e.address.ips()[0].to_string(), e.port),
                 Address::Hostname(name) => socket(name.to_string(), e.port),
                 Address::Unix(path) => address::Address::Pipe(core::Pipe {
                     path: path.to_string(),
@@ -111,6 +125,7 @@ fn expected_member(member: &Member<'_>) -> LbEndpoint {
                 address: Some(core::Address {
                     address: Some(address),
                 }),
+                additional_addresses: additional(member),
                 ..endpoint_v3::Endpoint::default()
             },
         )),
@@ -144,6 +159,7 @@ fn an_answer_decodes_to_what_was_assigned() {
         .with(&endpoint("/run/app.sock").port(0).health(Health::Unknown))
         .with(&endpoint("10.0.0.2").on("n1", "c1").tls(TlsMode::Disabled))
         .with(&endpoint("10.0.0.3").health(Health::Draining))
+        .with(&endpoint("10.0.0.4+2001:db8::4").on("n1", "c1"))
         .with(&endpoint("20.0.0.1").on("n2", "c2").at("r2"))
         .with(
             &endpoint("30.0.0.1")
@@ -253,7 +269,9 @@ impl World {
                 TlsMode::Disabled
             };
             // Pod ranges of networks overlap.
-            endpoint(&format!("10.0.0.{}", n / 2))
+            let first = format!("10.0.0.{}", n / 2);
+            let second = if n % 7 == 0 { "+fd00::1" } else { "" };
+            endpoint(&(first + second))
                 .port(8000 + u16::from(n))
                 .on(NETWORKS[*network], &format!("c{cluster}"))
                 .at(LOCALITIES[*locality])

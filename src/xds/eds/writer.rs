@@ -11,7 +11,8 @@
 //! Locality              { 1 region, 2 zone, 3 sub_zone }
 //! LbEndpoint            { 1 endpoint, 2 health_status, 3 metadata,
 //!                         4 load_balancing_weight: UInt32Value }
-//! Endpoint              { 1 address }
+//! Endpoint              { 1 address, 4 additional_addresses: AdditionalAddress }
+//! AdditionalAddress     { 1 address }
 //! Address               { 1 socket_address, 2 pipe }
 //! SocketAddress         { 2 address, 3 port_value }
 //! Pipe                  { 1 path }
@@ -86,7 +87,24 @@ fn lb_endpoint(w: &mut ReverseWriter, member: &Member<'_>, metadata: &MetadataWr
         0 => {}
         status => w.uint(2, status),
     }
-    w.message(1, |w| w.message(1, |w| address(w, &member.host)));
+    w.message(1, |w| {
+        additional_addresses(w, &member.host);
+        w.message(1, |w| address(w, &member.host));
+    });
+}
+
+/// All but the first address of a dual-stack pod.
+fn additional_addresses(w: &mut ReverseWriter, host: &Host<'_>) {
+    let Host::Workload(endpoint) = host else {
+        return;
+    };
+    for ip in endpoint.address.ips().iter().skip(1).rev() {
+        w.message(4, |w| {
+            w.message(1, |w| {
+                socket_address(w, endpoint.port, |w| ip_text(w, *ip));
+            });
+        });
+    }
 }
 
 /// Writes the metadata of endpoints, of which most is the same.
@@ -178,7 +196,10 @@ fn workload<'a>(host: &Host<'a>) -> [&'a str; 2] {
 fn address(w: &mut ReverseWriter, host: &Host<'_>) {
     match host {
         Host::Workload(endpoint) => match &endpoint.address {
-            Address::Ip(ip) => socket_address(w, endpoint.port, |w| ip_text(w, *ip)),
+            ips @ (Address::Ip(_) | Address::Ips(_)) => {
+                let first = ips.ips().iter().take(1);
+                first.for_each(|ip| socket_address(w, endpoint.port, |w| ip_text(w, *ip)));
+            }
             Address::Hostname(name) => {
                 socket_address(w, endpoint.port, |w| w.raw(name.as_bytes()));
             }

@@ -68,6 +68,7 @@ struct RouteKey {
     domain: Arc<str>,
     cluster: ClusterId,
     family: IpFamily,
+    dual_stack: bool,
 }
 
 impl MemoKey for RouteKey {
@@ -111,6 +112,7 @@ pub(super) fn route(client: &Client, name: &str) -> Arc<EncodedResource> {
         domain: Arc::clone(&client.proxy.domain),
         cluster: client.proxy.cluster.clone(),
         family: client.proxy.ips.family(),
+        dual_stack: client.snapshot.mesh().features.dual_stack,
     };
     let policy = client.scope.outbound_policy();
     let build = |key: &RouteKey| Arc::new(encode(&configuration(key, &target, &services, policy)));
@@ -179,7 +181,7 @@ fn virtual_hosts(
     let full: HashSet<&str> = services.iter().map(|(s, _)| &*s.key.hostname).collect();
     let mut taken = HashSet::new();
     let host = |(service, port): &(&Service, u16)| {
-        let addresses = egress::addresses(service, &key.cluster, key.family);
+        let addresses = egress::addresses(service, &key.cluster, key.family, key.dual_stack);
         let mut names = Domains::of(service, &key.domain, &addresses);
         match target {
             Target::Service(..) => names.all = vec!["*".to_owned()],

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::domains::Domains;
 use crate::mesh::MeshState;
 use crate::model::{
-    EgressListener, HostPattern, MeshConfig, OutboundPolicy, Protocol, Proxy, ProxyIps, Resolution,
-    Service, Sidecar, TypeUrl,
+    EgressListener, Features, HostPattern, MeshConfig, OutboundPolicy, Protocol, Proxy, ProxyIps,
+    Resolution, Service, Sidecar, TypeUrl,
 };
 use crate::testing::snapshot::{
     ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot, snapshot_of,
@@ -260,7 +260,7 @@ fn ports_that_are_not_http_have_no_routes() {
 }
 
 #[test]
-fn a_proxy_of_both_families_calls_the_address_of_the_first() {
+fn a_proxy_of_both_families_calls_the_first_one_and_all_with_dual_stack() {
     let both = web().vip("fd00::1".parse().expect("an address"));
     let dual = Proxy {
         ips: ProxyIps(vec![
@@ -269,9 +269,23 @@ fn a_proxy_of_both_families_calls_the_address_of_the_first() {
         ]),
         ..sidecar("ns")
     };
-    let domains = &routes(vec![both], dual, "80").virtual_hosts[0].domains;
-    assert!(domains.contains(&"10.96.0.1".to_owned()), "{domains:?}");
-    assert!(!domains.contains(&"[fd00::1]".to_owned()), "{domains:?}");
+    let domains = |dual_stack| {
+        let features = Features {
+            dual_stack,
+            ..Features::default()
+        };
+        let mesh = MeshState {
+            features: Arc::new(features),
+            ..MeshState::default()
+        };
+        let resources = resources(&snapshot_of(mesh, [both.clone()]), dual.clone());
+        let found: RouteConfiguration = named(&resources, TypeUrl::RouteConfiguration, "80");
+        found.virtual_hosts[0].domains.clone()
+    };
+    let (single, all) = (domains(false), domains(true));
+    assert!(single.contains(&"10.96.0.1".to_owned()), "{single:?}");
+    assert!(!single.contains(&"[fd00::1]".to_owned()), "{single:?}");
+    assert!(all.contains(&"[fd00::1]".to_owned()), "{all:?}");
 }
 
 #[test]

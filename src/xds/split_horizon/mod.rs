@@ -237,8 +237,8 @@ impl<'a> Draft<'a> {
 /// Address and port of most endpoints as one number in their order: sorting
 /// need not look behind a pointer.
 fn place(endpoint: &Endpoint) -> u64 {
-    match endpoint.address {
-        Address::Ip(IpAddr::V4(ip)) => u64::from(ip.to_bits()) << 16 | u64::from(endpoint.port),
+    match endpoint.address.ips().first() {
+        Some(IpAddr::V4(ip)) => u64::from(ip.to_bits()) << 16 | u64::from(endpoint.port),
         _ => u64::MAX,
     }
 }
@@ -259,13 +259,15 @@ fn compare(a: &Member<'_>, b: &Member<'_>) -> Ordering {
 
 fn compare_address(a: &Address, b: &Address) -> Ordering {
     let rank = |address: &Address| match address {
-        Address::Ip(_) => 0,
+        Address::Ip(_) | Address::Ips(_) => 0,
         Address::Hostname(_) => 1,
         Address::Unix(_) => 2,
         Address::Unknown => 3,
     };
     match (a, b) {
-        (Address::Ip(a), Address::Ip(b)) => a.cmp(b),
+        (Address::Ip(_) | Address::Ips(_), Address::Ip(_) | Address::Ips(_)) => {
+            a.ips().cmp(b.ips())
+        }
         (Address::Hostname(a), Address::Hostname(b)) | (Address::Unix(a), Address::Unix(b)) => {
             a.cmp(b)
         }

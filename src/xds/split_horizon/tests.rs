@@ -14,7 +14,7 @@ use crate::testing::state::{EndpointBuilder, StateBuilder, endpoint, key, rule, 
 fn members(group: &LocalityGroup<'_>) -> Vec<(String, u32, Health)> {
     let text = |host: &Host<'_>| match host {
         Host::Workload(e) => match &e.address {
-            Address::Ip(ip) => ip.to_string(),
+            Address::Ip(_) | Address::Ips(_) => e.address.ips()[0].to_string(),
             Address::Hostname(name) | Address::Unix(name) => name.to_string(),
             Address::Unknown => String::new(),
         },

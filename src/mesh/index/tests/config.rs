@@ -28,6 +28,11 @@ fn entry(name: &str, host: &str, selector: Option<&str>) -> ServiceEntry {
     }
 }
 
+/// An entry in `default` that selects pods of `app`.
+pub(super) fn selecting(name: &str, host: &str, app: &str) -> ServiceEntry {
+    entry(name, host, Some(app))
+}
+
 fn target(address: &str) -> WorkloadTarget {
     WorkloadTarget {
         address: Arc::from(address),

@@ -355,3 +355,38 @@ fn session_labels_and_cluster_local_hosts_are_part_of_the_service() {
     assert_eq!(state.service.persistent_session, PersistentSession::Cookie);
     assert!(state.service.cluster_local);
 }
+
+#[test]
+fn a_dual_stack_pod_is_one_endpoint_with_all_its_addresses() {
+    let addresses = |dual_stack, cluster_ips: &[&str]| {
+        let features = Features {
+            dual_stack,
+            ..Features::default()
+        };
+        let mut world = World::with_features("c1", features);
+        let mut web = service("web", &[("http", 80, 8080)]);
+        web.cluster_ips = cluster_ips.iter().map(|text| ip(text)).collect();
+        world.put("c1", web);
+        let mut pod = pod("web-1", "10.1.0.1", &[("app", "web")]);
+        pod.ips.push(ip("fd00::1"));
+        world.put("c1", pod);
+        let of = |at: &str| slice("web", &[("http", 8080)], &[("web-1", at)]);
+        world.put("c1", of("10.1.0.1"));
+        let mut v6 = of("fd00::1");
+        v6.meta.name = Arc::from("web-6");
+        v6.address_type = crate::model::SliceAddressType::Ipv6;
+        world.put("c1", v6);
+        world.put(
+            "c1",
+            super::config::selecting("se", "se.example.com", "web"),
+        );
+        (world.addresses(WEB), world.addresses("se.example.com"))
+    };
+    let both = ["10.96.0.1", "fd00:10::1"];
+    let one = vec!["c1 10.1.0.1+fd00::1:8080".to_owned()];
+    assert_eq!(addresses(true, &both), (one.clone(), one.clone()));
+    let apart = ["c1 10.1.0.1:8080", "c1 fd00::1:8080"].map(String::from);
+    assert_eq!(addresses(true, &both[..1]), (apart.to_vec(), one));
+    let first = vec!["c1 10.1.0.1:8080".to_owned()];
+    assert_eq!(addresses(false, &both), (apart.to_vec(), first));
+}
