@@ -296,10 +296,6 @@ fn missing_folders_and_files_are_named() {
             &["--cluster-dir", "file", "not a folder"],
         ),
         (
-            &["--cluster-dir", "a=a", "--meshConfig", "nowhere"],
-            &["--mesh-config", "nowhere"],
-        ),
-        (
             &["--cluster-dir", "a=a", "--networksConfig", "a"],
             &["--networks-config", "not a file"],
         ),
@@ -330,6 +326,19 @@ fn missing_folders_and_files_are_named() {
     ] {
         assert_refused(folder.path(), arguments, &[], words);
     }
+}
+
+#[test]
+fn a_settings_file_that_is_missing_is_named_and_the_config_map_counts() {
+    let folder = folder();
+    let arguments = ["check", "--cluster-dir", "a=a", "--meshConfig", "nowhere"];
+    let output = run(folder.path(), &arguments, &[]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("--mesh-config nowhere does not exist"),
+        "{told}"
+    );
+    assert!(output.status.success(), "{told}");
 }
 
 #[test]

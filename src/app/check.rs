@@ -57,6 +57,7 @@ impl fmt::Display for Findings {
 /// Reads settings files and folders, or makes the client of the config cluster.
 /// An error is one that would end `isthmus discovery`.
 pub async fn check(config: &Config) -> Result<Findings> {
+    super::warn_of(config);
     let (events, received) = mpsc::channel(super::EVENT_QUEUE);
     let refused = Counter::default();
     let output = sources::output(config, events, refused.clone());

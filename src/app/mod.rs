@@ -55,10 +55,7 @@ impl App {
     pub fn start(config: Config) -> Result<Self> {
         // One TLS provider for the process; a second start keeps the first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        if !config.unused.is_empty() {
-            let settings = config.unused.join(", ");
-            warn!(%settings, "settings of istiod's that have no effect here");
-        }
+        warn_of(&config);
         let address = config.listen.grpc.context("no address for ADS")?;
         let listener = listen::bind(address, "--grpc-addr")?;
         let mut app = Self {
@@ -221,6 +218,17 @@ impl App {
         self.tasks.spawn(name, async move {
             stop.run_until_cancelled(task).await.unwrap_or(Ok(()))
         });
+    }
+}
+
+/// Tells what was asked for and is not done.
+fn warn_of(config: &Config) {
+    if !config.unused.is_empty() {
+        let settings = config.unused.join(", ");
+        warn!(%settings, "settings of istiod's that have no effect here");
+    }
+    for sentence in &config.missing {
+        warn!("{sentence}");
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Config {
     pub log_as_json: bool,
     /// How long streams may go on after a stop was asked for.
     pub shutdown: Duration,
+    /// Settings files that were asked for and are not there, a sentence each.
+    pub missing: Vec<String>,
     /// Flags and variables of istiod's that were given and have no effect here.
     pub unused: Vec<String>,
 }

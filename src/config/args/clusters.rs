@@ -176,12 +176,44 @@ impl ClusterArgs {
         }
     }
 
-    pub(super) fn mesh_config_file(&self) -> Result<Option<PathBuf>, ConfigError> {
-        optional_file("--mesh-config", &self.mesh_config, MESH_CONFIG)
+    pub(super) fn mesh_config_file(&self) -> Result<SettingsPath, ConfigError> {
+        SettingsPath::find("--mesh-config", &self.mesh_config, MESH_CONFIG)
     }
 
-    pub(super) fn networks_config_file(&self) -> Result<Option<PathBuf>, ConfigError> {
-        optional_file("--networks-config", &self.networks_config, NETWORKS_CONFIG)
+    pub(super) fn networks_config_file(&self) -> Result<SettingsPath, ConfigError> {
+        SettingsPath::find("--networks-config", &self.networks_config, NETWORKS_CONFIG)
+    }
+}
+
+/// A file of mesh-wide settings, which wins over the ConfigMap where it exists.
+pub(super) struct SettingsPath {
+    pub(super) file: Option<PathBuf>,
+    /// It was asked for and is not there, as a sentence.
+    pub(super) missing: Option<String>,
+}
+
+impl SettingsPath {
+    /// istiod falls back to the ConfigMap without a word; here it is told,
+    /// unless the path is the default one.
+    fn find(flag: &'static str, path: &Path, default: &str) -> Result<Self, ConfigError> {
+        let (file, missing) = (None, None);
+        if path.as_os_str().is_empty() {
+            return Ok(Self { file, missing });
+        }
+        if path.exists() {
+            file_exists(flag, path)?;
+            let file = Some(path.to_owned());
+            return Ok(Self { file, missing });
+        }
+        let told = path != Path::new(default);
+        let text = || {
+            format!(
+                "{flag} {} does not exist; the ConfigMap counts",
+                path.display()
+            )
+        };
+        let missing = told.then(text);
+        Ok(Self { file, missing })
     }
 }
 
@@ -210,17 +242,4 @@ fn file_exists(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
         path: path.to_owned(),
         problem: "is not a file that can be read",
     })
-}
-
-/// A file that was asked for must exist; the default one may be missing.
-fn optional_file(
-    flag: &'static str,
-    path: &Path,
-    default: &str,
-) -> Result<Option<PathBuf>, ConfigError> {
-    let is_default = path == Path::new(default) || path.as_os_str().is_empty();
-    if is_default && !path.is_file() {
-        return Ok(None);
-    }
-    file_exists(flag, path).map(|()| Some(path.to_owned()))
 }

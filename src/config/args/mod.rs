@@ -37,6 +37,8 @@ impl DiscoveryArgs {
         } = self;
         let source = clusters.source()?;
         let cluster_id = clusters.config_cluster(&source)?;
+        let mesh = clusters.mesh_config_file()?;
+        let networks = clusters.networks_config_file()?;
         Ok(Config {
             source,
             cluster_id,
@@ -45,8 +47,9 @@ impl DiscoveryArgs {
                 clusters.mcs_api_group.as_str().into(),
                 clusters.mcs_api_version.as_str().into(),
             ),
-            mesh_config: clusters.mesh_config_file()?,
-            networks_config: clusters.networks_config_file()?,
+            mesh_config: mesh.file,
+            networks_config: networks.file,
+            missing: mesh.missing.into_iter().chain(networks.missing).collect(),
             revision: clusters.revision,
             features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
