@@ -30,6 +30,29 @@ pub(super) const CONNECT_STRATEGY: &str = "istio.io/connect-strategy";
 pub(super) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 pub(super) const HEALTH_CHECKED: &str = "proxy.istio.io/health-checks-enabled";
 
+/// The outer form of an object. A `spec` or `status` that is absent or `null`
+/// is one without fields.
+#[derive(Default, Deserialize)]
+#[serde(
+    default,
+    bound(deserialize = "'de: 'a, S: Default + Deserialize<'de>, T: Default + Deserialize<'de>")
+)]
+pub(super) struct Manifest<'a, S = IgnoredAny, T = IgnoredAny> {
+    pub(super) metadata: Meta<'a>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) spec: S,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) status: T,
+}
+
+fn or_default<'de, T, D>(from: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 /// `metadata`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -98,6 +121,21 @@ impl Meta<'_> {
     }
 }
 
+/// One of `status.conditions`.
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub(super) struct Condition<'a> {
+    r#type: Text<'a>,
+    status: Text<'a>,
+}
+
+impl Condition<'_> {
+    /// Whether it is the one of this type, and true.
+    pub(super) fn holds(&self, kind: &str) -> bool {
+        &*self.r#type == kind && &*self.status == "True"
+    }
+}
+
 /// A label set.
 pub(super) fn labels(map: &Map<'_, Text<'_>>) -> Labels {
     map.iter().map(|(k, v)| (k.arc(), v.arc())).collect()
@@ -112,7 +150,12 @@ pub(super) fn from_json<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, 
         // The place in a text that its author never saw; the path says it.
         let place = format!(" at line {line} column {column}");
         let told = reason.strip_suffix(&place).filter(|_| !path.is_empty());
-        Problem::new(path, told.unwrap_or(&reason))
+        let told = told.unwrap_or(&reason);
+        // serde names our own type, which says nothing to the author.
+        match told.split_once("expected struct ") {
+            Some((found, _)) => Problem::new(path, format!("{found}expected an object")),
+            None => Problem::new(path, told),
+        }
     })
 }
 

@@ -8,16 +8,9 @@ use super::{Selector, export_to, traffic_policy::Policy};
 use crate::manifest::{
     Problem, Scope,
     json::{List, Map, Text},
-    meta::{Meta, from_json, labels},
+    meta::{Manifest, from_json, labels},
 };
 use crate::model::{DestinationRule, ExportTo, Namespace, ObjectKind, Subset, TrafficPolicy};
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -42,8 +35,7 @@ pub(in crate::manifest) fn read(
     json: &[u8],
     scope: &mut Scope<'_>,
 ) -> Result<DestinationRule, Problem> {
-    let Manifest { metadata, spec } = from_json(json)?;
-    let spec = spec.unwrap_or_default();
+    let Manifest { metadata, spec, .. }: Manifest<'_, Spec<'_>> = from_json(json)?;
     let meta = metadata.object(ObjectKind::DestinationRule);
     let Some(host) = spec.host.filled() else {
         return Err(Problem::new(

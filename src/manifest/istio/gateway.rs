@@ -2,21 +2,14 @@
 
 use serde::Deserialize;
 
-use super::one_of;
+use super::{Port, one_of};
 use crate::manifest::{
     Problem,
-    json::{Int, List, Map, Text},
-    meta::{Meta, from_json, labels},
+    json::{List, Map, Text},
+    meta::{Manifest, from_json, labels},
     protocol,
 };
 use crate::model::{Gateway, GatewayServer, ObjectKind, ServerTlsMode};
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
@@ -32,14 +25,6 @@ struct Server<'a> {
     bind: Text<'a>,
     hosts: List<Text<'a>>,
     tls: Option<Tls<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Port<'a> {
-    number: Int,
-    protocol: Text<'a>,
-    name: Text<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -61,8 +46,7 @@ const TLS_MODES: &[(&str, ServerTlsMode)] = &[
 
 /// Reads a `Gateway`.
 pub(in crate::manifest) fn read(json: &[u8]) -> Result<Gateway, Problem> {
-    let Manifest { metadata, spec } = from_json(json)?;
-    let spec = spec.unwrap_or_default();
+    let Manifest { metadata, spec, .. }: Manifest<'_, Spec<'_>> = from_json(json)?;
     let servers = spec.servers.iter().enumerate();
     let servers =
         servers.map(|(i, s)| server(s).map_err(|e| e.below(format_args!("spec.servers[{i}]"))));

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::manifest::{
     Problem,
-    json::{List, Map, Text},
+    json::{Int, List, Map, Text},
     meta,
 };
 use crate::model::{ExportTo, Labels, Namespace};
@@ -30,6 +30,15 @@ pub(super) fn one_of<T: Copy>(field: &str, text: &str, words: &[(&str, T)]) -> R
         let known: Vec<&str> = known.filter(|word| !word.is_empty()).collect();
         Problem::word(field, text, &known)
     })
+}
+
+/// `port` of a `Gateway` server or a `Sidecar` listener.
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct Port<'a> {
+    number: Int,
+    protocol: Text<'a>,
+    name: Text<'a>,
 }
 
 /// `workloadSelector` and `selector` with `labels` or `matchLabels`.

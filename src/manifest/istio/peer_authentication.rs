@@ -6,16 +6,9 @@ use super::{Selector, one_of};
 use crate::manifest::{
     Problem,
     json::{Map, Text},
-    meta::{Meta, from_json},
+    meta::{Manifest, from_json},
 };
 use crate::model::{MtlsMode, ObjectKind, PeerAuthentication};
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -42,8 +35,7 @@ const MODES: &[(&str, MtlsMode)] = &[
 /// Reads a `PeerAuthentication`. A mode that is unknown refuses the whole: to
 /// guess would turn security on or off.
 pub(in crate::manifest) fn read(json: &[u8]) -> Result<PeerAuthentication, Problem> {
-    let Manifest { metadata, spec } = from_json(json)?;
-    let spec = spec.unwrap_or_default();
+    let Manifest { metadata, spec, .. }: Manifest<'_, Spec<'_>> = from_json(json)?;
     let ports = spec.port_level_mtls.iter().map(|(port, mtls)| {
         let field = format!("spec.portLevelMtls.{}", &**port);
         let number = port.parse::<u16>().ok().filter(|n| *n > 0);

@@ -9,19 +9,12 @@ use super::{Selector, export_to, one_of, workload_entry::Target};
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Text},
-    meta::{CONNECT_STRATEGY, Meta, TRAFFIC_DISTRIBUTION, from_json},
+    meta::{CONNECT_STRATEGY, Manifest, TRAFFIC_DISTRIBUTION, from_json},
     protocol,
 };
 use crate::model::{
     Location, ObjectKind, ServiceEntry, ServiceEntryPort, ServiceEntryResolution, WorkloadTarget,
 };
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -66,8 +59,7 @@ pub(in crate::manifest) fn read(
     json: &[u8],
     scope: &mut Scope<'_>,
 ) -> Result<ServiceEntry, Problem> {
-    let Manifest { metadata, spec } = from_json(json)?;
-    let spec = spec.unwrap_or_default();
+    let Manifest { metadata, spec, .. }: Manifest<'_, Spec<'_>> = from_json(json)?;
     let meta = metadata.object(ObjectKind::ServiceEntry);
     let hosts: Vec<Arc<str>> = spec
         .hosts

@@ -4,24 +4,17 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Selector, one_of};
+use super::{Port, Selector, one_of};
 use crate::manifest::{
     Problem, Scope,
-    json::{Int, List, Text},
-    meta::{Meta, from_json},
+    json::{List, Text},
+    meta::{Manifest, from_json},
     protocol,
 };
 use crate::model::{
     CaptureMode, EgressListener, HostPattern, IngressListener, Namespace, ObjectKind,
     OutboundPolicy, Protocol, Sidecar,
 };
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -41,14 +34,6 @@ struct Listener<'a> {
     capture_mode: Text<'a>,
     hosts: List<Text<'a>>,
     default_endpoint: Text<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Port<'a> {
-    number: Int,
-    protocol: Text<'a>,
-    name: Text<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,8 +58,7 @@ const OUTBOUND_MODES: &[(&str, OutboundPolicy)] = &[
 
 /// Reads a `Sidecar`.
 pub(in crate::manifest) fn read(json: &[u8], scope: &mut Scope<'_>) -> Result<Sidecar, Problem> {
-    let Manifest { metadata, spec } = from_json(json)?;
-    let spec = spec.unwrap_or_default();
+    let Manifest { metadata, spec, .. }: Manifest<'_, Spec<'_>> = from_json(json)?;
     let egress = spec.egress.iter().enumerate();
     let egress = egress.map(|(i, l)| l.egress(&format!("spec.egress[{i}]"), scope));
     let egress = egress.collect::<Result<_, _>>()?;

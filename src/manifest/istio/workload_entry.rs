@@ -8,17 +8,9 @@ use serde::Deserialize;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Map, Text},
-    meta::{GROUP, HEALTH_CHECKED, Meta, from_json, labels},
+    meta::{Condition, GROUP, HEALTH_CHECKED, Manifest, Meta, from_json, labels},
 };
 use crate::model::{NetworkId, ObjectKind, WorkloadEntry, WorkloadTarget};
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Target<'a>>,
-    status: Option<Status<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -38,44 +30,39 @@ struct Status<'a> {
     conditions: List<Condition<'a>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Condition<'a> {
-    r#type: Text<'a>,
-    status: Text<'a>,
-}
-
 /// Reads a `WorkloadEntry`.
 pub(in crate::manifest) fn read(
     json: &[u8],
     scope: &mut Scope<'_>,
 ) -> Result<WorkloadEntry, Problem> {
-    let manifest: Manifest<'_> = from_json(json)?;
-    let Some(spec) = manifest.spec else {
+    let Manifest {
+        metadata,
+        spec,
+        status,
+    }: Manifest<'_, Option<Target<'_>>, Status<'_>> = from_json(json)?;
+    let Some(spec) = spec else {
         return Err(Problem::new(
             "spec",
             "is missing; give it an address or a network",
         ));
     };
     Ok(WorkloadEntry {
-        meta: manifest.metadata.object(ObjectKind::WorkloadEntry),
-        labels: manifest.metadata.labels(),
+        meta: metadata.object(ObjectKind::WorkloadEntry),
+        labels: metadata.labels(),
         target: spec.read("spec", scope),
-        healthy: is_healthy(&manifest.metadata, manifest.status),
-        group: Arc::from(manifest.metadata.annotation(GROUP).unwrap_or_default()),
+        healthy: is_healthy(&metadata, &status),
+        group: Arc::from(metadata.annotation(GROUP).unwrap_or_default()),
     })
 }
 
 /// istio: one whose health is checked is unhealthy until its agent says
 /// otherwise.
-fn is_healthy(meta: &Meta<'_>, status: Option<Status<'_>>) -> bool {
+fn is_healthy(meta: &Meta<'_>, status: &Status<'_>) -> bool {
     let checked = meta.annotation(HEALTH_CHECKED);
     if !checked.is_some_and(is_true) {
         return true;
     }
-    let conditions = status.unwrap_or_default().conditions;
-    let mut health = conditions.iter().filter(|c| &*c.r#type == "Healthy");
-    health.next().is_some_and(|c| &*c.status == "True")
+    status.conditions.iter().any(|c| c.holds("Healthy"))
 }
 
 /// What Go's `strconv.ParseBool` takes for true.

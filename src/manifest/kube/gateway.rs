@@ -7,18 +7,11 @@ use serde::Deserialize;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Map, Text},
-    meta::{Meta, from_json},
+    meta::{Manifest, from_json},
 };
 use crate::model::{GatewayApiListener, KubeGateway, ObjectKind};
 
 const LISTENER_PROTOCOL: &str = "gateway.istio.io/listener-protocol";
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename = "Gateway", bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -54,8 +47,7 @@ pub(in crate::manifest) fn read(
     json: &[u8],
     scope: &mut Scope<'_>,
 ) -> Result<KubeGateway, Problem> {
-    let Manifest { metadata, spec } = from_json(json)?;
-    let spec = spec.unwrap_or_default();
+    let Manifest { metadata, spec, .. }: Manifest<'_, Spec<'_>> = from_json(json)?;
     // The API's default for an address without type is `IPAddress`.
     let addresses = spec.addresses.iter();
     let addresses = addresses.filter(|a| matches!(&*a.r#type, "" | "IPAddress" | "Hostname"));

@@ -6,22 +6,9 @@ use super::ip;
 use crate::manifest::{
     Problem, Scope,
     json::{List, Text},
-    meta::{Meta, from_json},
+    meta::{Manifest, from_json},
 };
 use crate::model::{ObjectKind, ServiceExport, ServiceImport};
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Export<'a> {
-    metadata: Meta<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Import<'a> {
-    metadata: Meta<'a>,
-    spec: Option<ImportSpec<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
@@ -31,7 +18,7 @@ struct ImportSpec<'a> {
 
 /// Reads a `ServiceExport`.
 pub(in crate::manifest) fn export(json: &[u8]) -> Result<ServiceExport, Problem> {
-    let Export { metadata } = from_json(json)?;
+    let Manifest { metadata, .. }: Manifest<'_> = from_json(json)?;
     Ok(ServiceExport {
         meta: metadata.key(ObjectKind::ServiceExport),
     })
@@ -42,9 +29,8 @@ pub(in crate::manifest) fn import(
     json: &[u8],
     scope: &mut Scope<'_>,
 ) -> Result<ServiceImport, Problem> {
-    let Import { metadata, spec } = from_json(json)?;
-    let texts = spec.unwrap_or_default().ips;
-    let texts = texts.iter().enumerate();
+    let Manifest { metadata, spec, .. }: Manifest<'_, ImportSpec<'_>> = from_json(json)?;
+    let texts = spec.ips.iter().enumerate();
     let mut ips = scope.keep(texts.map(|(i, text)| ip(text, || format!("spec.ips[{i}]"))));
     ips.sort_unstable();
     Ok(ServiceImport {

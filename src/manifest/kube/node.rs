@@ -1,26 +1,13 @@
 //! Nodes and Namespaces.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::manifest::{
     Problem,
     json::{List, Text},
-    meta::{Meta, from_json},
+    meta::{Manifest, from_json},
 };
 use crate::model::{KubeNamespace, KubeNode, ObjectKind};
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Namespace<'a> {
-    metadata: Meta<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Node<'a> {
-    metadata: Meta<'a>,
-    status: Option<Status<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
@@ -37,7 +24,7 @@ struct NodeAddress<'a> {
 
 /// Reads a Namespace.
 pub(in crate::manifest) fn namespace(json: &[u8]) -> Result<KubeNamespace, Problem> {
-    let Namespace { metadata } = from_json(json)?;
+    let Manifest { metadata, .. }: Manifest<'_> = from_json(json)?;
     Ok(KubeNamespace {
         meta: metadata.key(ObjectKind::Namespace),
         labels: metadata.labels(),
@@ -47,9 +34,13 @@ pub(in crate::manifest) fn namespace(json: &[u8]) -> Result<KubeNamespace, Probl
 
 /// Reads a Node.
 pub(in crate::manifest) fn node(json: &[u8]) -> Result<KubeNode, Problem> {
-    let Node { metadata, status } = from_json(json)?;
-    let addresses = status.unwrap_or_default().addresses;
-    let mut external = addresses.iter().filter(|a| &*a.r#type == "ExternalIP");
+    let Manifest {
+        metadata, status, ..
+    }: Manifest<'_, IgnoredAny, Status<'_>> = from_json(json)?;
+    let mut external = status
+        .addresses
+        .iter()
+        .filter(|a| &*a.r#type == "ExternalIP");
     Ok(KubeNode {
         meta: metadata.key(ObjectKind::Node),
         labels: metadata.labels(),

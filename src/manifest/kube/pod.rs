@@ -8,17 +8,9 @@ use super::ip;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Text},
-    meta::{Meta, Owner, from_json},
+    meta::{Condition, Manifest, Meta, Owner, from_json},
 };
 use crate::model::{ObjectKind, Pod};
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename = "Pod", bound(deserialize = "'de: 'a"))]
-struct Manifest<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-    status: Option<Status<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -61,28 +53,19 @@ struct PodIp<'a> {
     ip: Text<'a>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Condition<'a> {
-    r#type: Text<'a>,
-    status: Text<'a>,
-}
-
 /// Reads a Pod.
 pub(in crate::manifest) fn read(json: &[u8], scope: &mut Scope<'_>) -> Result<Pod, Problem> {
     let Manifest {
         metadata,
         spec,
         status,
-    } = from_json(json)?;
-    let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
+    }: Manifest<'_, Spec<'_>, Status<'_>> = from_json(json)?;
     let mut texts: Vec<&str> = status.pod_ips.iter().map(|p| &*p.ip).collect();
     if texts.is_empty() {
         texts.extend(status.pod_ip.filled());
     }
     let texts = texts.iter().enumerate();
     let ips = scope.keep(texts.map(|(i, text)| ip(text, || format!("status.podIPs[{i}]"))));
-    let is_ready = |c: &Condition<'_>| &*c.r#type == "Ready" && &*c.status == "True";
     Ok(Pod {
         meta: metadata.key(ObjectKind::Pod),
         labels: metadata.labels(),
@@ -90,7 +73,7 @@ pub(in crate::manifest) fn read(json: &[u8], scope: &mut Scope<'_>) -> Result<Po
         node: spec.node_name.arc(),
         service_account: spec.service_account_name.arc(),
         workload_name: Arc::from(workload_name(&metadata)),
-        ready: status.conditions.iter().any(is_ready),
+        ready: status.conditions.iter().any(|c| c.holds("Ready")),
         terminating: metadata.deletion_timestamp.is_some(),
         finished: matches!(&*status.phase, "Succeeded" | "Failed"),
         container_ports: container_ports(&spec),

@@ -11,18 +11,10 @@ use super::ip;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, IntOrText, List, Map, Text},
-    meta::{Meta, from_json, labels},
+    meta::{Manifest, from_json, labels},
     protocol,
 };
 use crate::model::{KubeService, KubeServicePort, ObjectKind, ServiceType, TargetPort};
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Service<'a> {
-    metadata: Meta<'a>,
-    spec: Option<Spec<'a>>,
-    status: Option<Status<'a>>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -77,8 +69,11 @@ pub(in crate::manifest) fn read(
     json: &[u8],
     scope: &mut Scope<'_>,
 ) -> Result<KubeService, Problem> {
-    let service: Service<'_> = from_json(json)?;
-    let spec = service.spec.unwrap_or_default();
+    let Manifest {
+        metadata,
+        spec,
+        status,
+    }: Manifest<'_, Spec<'_>, Status<'_>> = from_json(json)?;
     let kind = service_type(&spec.r#type)?;
     let external = spec.external_ips.iter().enumerate();
     let external_ips =
@@ -86,13 +81,13 @@ pub(in crate::manifest) fn read(
     let ports = spec.ports.iter().enumerate();
     let ports = ports.map(|(i, p)| port(p).map_err(|e| e.below(format_args!("spec.ports[{i}]"))));
     Ok(KubeService {
-        meta: service.metadata.object(ObjectKind::Service),
-        labels: service.metadata.labels(),
-        annotations: service.metadata.annotations(),
+        meta: metadata.object(ObjectKind::Service),
+        labels: metadata.labels(),
+        annotations: metadata.annotations(),
         kind,
         cluster_ips: cluster_ips(&spec, kind)?,
         external_ips,
-        load_balancer: load_balancer(service.status),
+        load_balancer: load_balancer(&status),
         ports: ports.collect::<Result<_, _>>()?,
         selector: labels(&spec.selector),
         external_name: (kind == ServiceType::ExternalName)
@@ -165,9 +160,8 @@ fn target_port(target: &IntOrText<'_>, port: u16) -> Result<TargetPort, Problem>
     target.ok_or_else(|| Problem::port("targetPort", Some(number)))
 }
 
-fn load_balancer(status: Option<Status<'_>>) -> Vec<Arc<str>> {
-    let status = status.unwrap_or_default().load_balancer.unwrap_or_default();
-    let addresses = status.ingress.iter();
+fn load_balancer(status: &Status<'_>) -> Vec<Arc<str>> {
+    let addresses = status.load_balancer.iter().flat_map(|l| l.ingress.iter());
     // istiod: the IP where an entry has both.
     let addresses = addresses.filter_map(|i| i.ip.filled().or_else(|| i.hostname.filled()));
     addresses.map(Arc::from).collect()
