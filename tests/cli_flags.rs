@@ -441,7 +441,7 @@ fn a_port_in_use_is_named_with_its_flag() {
             &monitoring,
         ];
         let arguments = [&["--cluster-dir", "a=a"][..], &ports, &[flag, &taken]].concat();
-        assert_refused(folder.path(), &arguments, &[], &[flag, &taken, "taken"]);
+        assert_refused(folder.path(), &arguments, &[], &[flag, &taken, "in use"]);
     }
 }
 
@@ -474,7 +474,7 @@ fn help_is_grouped_and_in_kebab_case() {
     }
     for named in [
         "--cluster-id",
-        "[env: CLUSTER_ID=",
+        "[env: CLUSTER_ID]",
         "--mesh-config",
         "--grpc-addr",
         "-n, --namespace",
@@ -483,12 +483,28 @@ fn help_is_grouped_and_in_kebab_case() {
     }
 }
 
+const RULE: &str = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: rule, namespace: ns}, spec: {host: x}}";
+
 #[test]
 fn check_tells_what_is_wrong_by_object_and_by_status() {
     let folder = folder();
     let good = run(folder.path(), &["check", "--cluster-dir", "a=a"], &[]);
     assert!(good.status.success());
     assert!(String::from_utf8_lossy(&good.stdout).contains("no problem found"));
+
+    write(folder.path(), "b/rule.yaml", RULE);
+    let two = [
+        "--cluster-dir",
+        "a=a",
+        "--cluster-dir",
+        "b=b",
+        "--cluster-id",
+        "a",
+    ];
+    let output = run(folder.path(), &[&["check"], &two[..]].concat(), &[]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    let without = "without effect: DestinationRule ns/rule of b: only the config cluster's";
+    assert!(output.status.success() && told.contains(without), "{told}");
 
     let bad = "
 {apiVersion: v1, kind: Service, metadata: {name: good, namespace: ns}, spec: {clusterIP: 10.1.1.1, ports: [{name: http, port: 80}]}}

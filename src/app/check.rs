@@ -16,6 +16,8 @@ use crate::registry::kube;
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Findings {
+    /// Clusters are API servers, which a check does not ask.
+    pub unasked: bool,
     /// Manifests, or parts of them, that could not be read; each was logged.
     pub refused: u64,
     /// Services.
@@ -26,21 +28,32 @@ pub struct Findings {
     pub pending: usize,
     /// Network gateways.
     pub gateways: usize,
+    /// Objects without effect, with their cluster, and why.
+    pub ignored: Vec<String>,
 }
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            unasked,
             refused,
             services,
             endpoints,
             pending,
             gateways,
+            ignored,
         } = self;
-        writeln!(
-            f,
-            "{services} services, {endpoints} endpoints, {gateways} network gateways"
-        )?;
+        for object in ignored {
+            writeln!(f, "without effect: {object}")?;
+        }
+        if *unasked {
+            writeln!(f, "flags and kubeconfig read; no API server was asked")?;
+        } else {
+            writeln!(
+                f,
+                "{services} services, {endpoints} endpoints, {gateways} network gateways"
+            )?;
+        }
         if *pending > 0 {
             writeln!(
                 f,
@@ -69,7 +82,11 @@ pub async fn check(config: &Config) -> Result<Findings> {
     let mut index = Index::new(config.cluster_id.clone(), config.features.clone());
     index.apply([sources::default_mesh(config)?]);
     read_all(sources, received, &mut index).await?;
-    Ok(findings(&index, refused.get()))
+    Ok(Findings {
+        unasked: matches!(config.source, Source::Kube(_)),
+        refused: refused.get(),
+        ..findings(&index)
+    })
 }
 
 /// Lets the sources run until each has told what exists.
@@ -99,14 +116,17 @@ async fn read_all(
     Ok(())
 }
 
-fn findings(index: &Index, refused: u64) -> Findings {
+fn findings(index: &Index) -> Findings {
     let services: Vec<_> = index.snapshot().services().collect();
+    let ignored = index.ignored().iter();
+    let ignored = ignored.map(|((cluster, object), why)| format!("{object} of {cluster}: {why}"));
     let networks = services.first().map(|s| s.networks.iter().count());
     Findings {
-        refused,
         services: services.len(),
         endpoints: services.iter().map(|s| s.all_endpoints().count()).sum(),
         pending: index.pending_pods().values().sum(),
         gateways: networks.unwrap_or_default(),
+        ignored: ignored.collect(),
+        ..Findings::default()
     }
 }

@@ -56,8 +56,7 @@ impl App {
         // One TLS provider for the process; a second start keeps the first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         warn_of(&config);
-        let address = config.listen.grpc.context("no address for ADS")?;
-        let listener = listen::bind(address, "--grpc-addr")?;
+        let listener = listen::bind(config.listen.grpc, "--grpc-addr")?;
         let mut app = Self {
             grpc: listener.local_addr()?,
             views: Views {

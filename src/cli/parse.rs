@@ -26,6 +26,8 @@ pub(super) fn parse<C: CommandFactory + FromArgMatches>() -> C {
 /// rely on, and an empty variable is one that is not set.
 fn as_go(command: Command) -> Command {
     let command = command.mut_args(|arg| {
+        // `[env: NAME]`, not what it is set to here: help is for reading.
+        let arg = arg.hide_env_values(true);
         let arg = match (arg.get_action(), arg.get_id().clone()) {
             (ArgAction::Set, id) => arg.overrides_with(id),
             _ => arg,

@@ -78,14 +78,14 @@ pub struct KubeSource {
     pub local_secrets: bool,
 }
 
-/// Listening addresses; none where the flag is empty.
+/// Listening addresses; pages have none where the flag is empty.
 #[derive(Debug, Clone)]
 pub struct Listen {
-    /// Readiness and debug views.
+    /// Readiness, metrics and version.
     pub http: Option<ListenAddress>,
     /// Plain-text ADS.
-    pub grpc: Option<ListenAddress>,
-    /// Metrics and version.
+    pub grpc: ListenAddress,
+    /// The same pages as `http`, on the port where istiod has its metrics.
     pub monitoring: Option<ListenAddress>,
 }
 
@@ -133,9 +133,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// Flags that exclude each other.
-    #[error("{0}")]
-    Conflict(String),
+    /// No address for ADS.
+    #[error("--grpc-addr is empty; isthmus has no other ADS listener yet, so give it an address")]
+    NoAds,
     /// An address does not parse or resolve.
     #[error("{flag}: {problem}")]
     Listen {

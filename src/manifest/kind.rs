@@ -134,15 +134,6 @@ impl Kind {
         }
     }
 
-    /// Path of its objects of all namespaces on an API server.
-    pub fn list_path(&self, version: &str) -> String {
-        let plural = self.plural;
-        if self.group.is_empty() {
-            return format!("/api/{version}/{plural}");
-        }
-        format!("/apis/{}/{version}/{plural}", self.group)
-    }
-
     fn new(row: &Row, mcs: (&str, &str)) -> Self {
         let is_mcs = matches!(row.object, K::ServiceExport | K::ServiceImport);
         let (group, versions) = if is_mcs {
@@ -203,7 +194,7 @@ mod tests {
     fn the_api_of_multi_cluster_services_may_be_another() {
         let kinds = Kind::all(("net.gke.io", "v1"));
         let export = Kind::find(&kinds, "net.gke.io/v1", "ServiceExport").expect("found");
-        assert_eq!(export.list_path("v1"), "/apis/net.gke.io/v1/serviceexports");
+        assert_eq!(export.plural, "serviceexports");
         assert!(Kind::find(&kinds, "multicluster.x-k8s.io/v1alpha1", "ServiceExport").is_none());
     }
 

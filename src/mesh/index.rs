@@ -20,6 +20,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::IpAddr,
     sync::Arc,
 };
@@ -51,6 +52,18 @@ pub enum Ignored {
     McsSlice,
     /// A slice without the service-name label.
     SliceWithoutService,
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotTheConfigCluster => "only the config cluster's objects of this kind count",
+            Self::SwitchedOff => "a flag turns its kind off",
+            Self::NamesInSlice => "its addresses are host names (addressType FQDN)",
+            Self::McsSlice => "it comes from a controller of Multi-Cluster Services",
+            Self::SliceWithoutService => "it has no label kubernetes.io/service-name",
+        })
+    }
 }
 
 /// Joins what all clusters report. See the module's head.

@@ -19,8 +19,6 @@ use crate::model::{
 #[derive(Debug)]
 pub struct Scope {
     key: Arc<str>,
-    namespace: Namespace,
-    kind: NodeKind,
     sidecar: Option<Arc<Sidecar>>,
     egress: Vec<EgressScope>,
     outbound_policy: OutboundPolicy,
@@ -83,8 +81,6 @@ impl Scope {
         });
         Self {
             key: Arc::clone(key),
-            namespace: namespace.clone(),
-            kind,
             egress: egress.collect(),
             outbound_policy: sidecar
                 .and_then(|sidecar| sidecar.outbound_policy)
@@ -97,16 +93,6 @@ impl Scope {
     /// the same services. For keys of [`super::ConfigMemo`].
     pub fn key(&self) -> &Arc<str> {
         &self.key
-    }
-
-    /// The namespace of its proxies.
-    pub fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
-    /// Sidecars or gateways.
-    pub fn kind(&self) -> NodeKind {
-        self.kind
     }
 
     /// The `Sidecar` that applies, if any.
@@ -123,15 +109,6 @@ impl Scope {
     /// Where traffic to unknown hosts goes.
     pub fn outbound_policy(&self) -> OutboundPolicy {
         self.outbound_policy
-    }
-
-    /// Whether its proxies may see `service` and some egress listener imports
-    /// it. Where several namespaces define a host, [`Self::service`] says
-    /// which of the included ones counts.
-    pub fn includes(&self, service: &Service) -> bool {
-        self.egress
-            .iter()
-            .any(|listener| listener.includes(service))
     }
 
     /// Whether some egress listener imports the port: one with a port of its

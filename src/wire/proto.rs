@@ -13,11 +13,6 @@ pub fn bytes_len(field: u32, len: usize) -> usize {
     varint_len(u64::from(field) << 3) + varint_len(len as u64) + len
 }
 
-/// Size of a varint field.
-pub fn uint_len(field: u32, value: u64) -> usize {
-    varint_len(u64::from(field) << 3) + varint_len(value)
-}
-
 /// The seven bits that the next byte of a varint carries.
 #[allow(
     clippy::cast_possible_truncation,

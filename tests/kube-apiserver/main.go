@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -129,11 +130,15 @@ func serverArgs(o options, etcdURL string, creds *credentials) []string {
 	}
 }
 
+// freePort finds a port below those that the kernel gives to clients (from
+// 32768 on), one of which could be taken before the server listens on it.
 func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for range 100 {
+		port := 16384 + rand.IntN(16384)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, listener.Close()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("no free port between 16384 and 32767")
 }

@@ -4,10 +4,12 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs, iter,
     net::TcpListener,
+    ops::Range,
     path::Path,
-    process::{ExitStatus, Stdio},
+    process::{self, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -170,11 +172,28 @@ async fn page(address: &str, path: &str) -> Option<(u16, String)> {
     Some((status, body.to_owned()))
 }
 
-/// Addresses that nobody listens on. All are taken before one is given back, so
-/// that they differ.
+/// Addresses that nobody listens on, handed out once each.
+///
+/// They lie below the ports that the kernel gives to clients (from 32768 on):
+/// one of those could be taken by an Envoy's own connection before, or while,
+/// the program it was meant for restarts.
 pub(crate) fn free_addresses<const N: usize>() -> [String; N] {
-    let taken = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    taken.map(|listener| listener.local_addr().expect("an address").to_string())
+    [(); N].map(|()| {
+        let is_free = |address: &String| TcpListener::bind(address.as_str()).is_ok();
+        let mut ports = iter::repeat_with(next_port).take(PORTS.len());
+        let free = ports.find_map(|port| Some(format!("127.0.0.1:{port}")).filter(is_free));
+        free.expect("a free port")
+    })
+}
+
+const PORTS: Range<u32> = 16_384..32_768;
+
+/// Processes that run at once start at ports far from each other.
+fn next_port() -> u32 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    let start = process::id().wrapping_mul(1009);
+    PORTS.start + start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % count
 }
 
 fn read(path: &Path) -> String {

@@ -142,7 +142,7 @@ impl ClusterArgs {
         }
         let folder = given(self.multicluster_kubeconfig_path.as_ref());
         if let Some(folder) = folder {
-            folder_exists("PILOT_MULTICLUSTER_KUBECONFIG_PATH", folder)?;
+            folder_exists("--multicluster-kubeconfig-path", folder)?;
         }
         Ok(KubeSource {
             kubeconfig: kubeconfig.cloned(),

@@ -16,7 +16,7 @@ pub(super) struct ServingArgs {
         value_name = "[HOST]:PORT"
     )]
     grpc_addr: String,
-    /// Address of /ready and debug views
+    /// Address of /ready, /metrics and /version; empty for none
     #[arg(
         long,
         alias = "httpAddr",
@@ -24,7 +24,7 @@ pub(super) struct ServingArgs {
         value_name = "[HOST]:PORT"
     )]
     http_addr: String,
-    /// Address of /metrics and /version
+    /// A second address of the same pages; empty for none
     #[arg(
         long,
         alias = "monitoringAddr",
@@ -97,16 +97,11 @@ impl ServingArgs {
         let parse = |flag, text: &str| {
             ListenAddress::parse(text).map_err(|problem| ConfigError::Listen { flag, problem })
         };
-        let listen = Listen {
+        Ok(Listen {
             http: parse("--http-addr", &self.http_addr)?,
-            grpc: parse("--grpc-addr", &self.grpc_addr)?,
+            grpc: parse("--grpc-addr", &self.grpc_addr)?.ok_or(ConfigError::NoAds)?,
             monitoring: parse("--monitoring-addr", &self.monitoring_addr)?,
-        };
-        if listen.grpc.is_none() {
-            let text = "--grpc-addr is empty: isthmus has no other ADS listener yet; give it one";
-            return Err(ConfigError::Conflict(text.to_owned()));
-        }
-        Ok(listen)
+        })
     }
 
     pub(super) fn streams(&self) -> Streams {

@@ -192,14 +192,16 @@ impl Folder {
             defaults,
             ..
         } = &self.reader;
+        let place = format!("ConfigMap {} of {}", map.name, self.cluster);
         let mut changes = Vec::new();
         if self.reader.is_config {
             if map.mesh && is_new(|t| &t.mesh) {
-                let read = SettingsFile::MeshConfig.read(&texts.mesh, &defaults.domain);
+                let read = SettingsFile::MeshConfig.read(&texts.mesh, &defaults.domain, &place);
                 changes.push(("mesh", read));
             }
             if map.networks && is_new(|t| &t.networks) {
-                let read = SettingsFile::MeshNetworks.read(&texts.networks, &defaults.domain);
+                let read =
+                    SettingsFile::MeshNetworks.read(&texts.networks, &defaults.domain, &place);
                 changes.push(("meshNetworks", read));
             }
         } else if is_new(|t| &t.mesh) && (told.is_some() || !texts.mesh.is_empty()) {

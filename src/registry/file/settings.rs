@@ -1,6 +1,6 @@
 //! The files of `--meshConfig` and `--networksConfig`.
 
-use std::{convert::Infallible, fs, path::Path, sync::Arc};
+use std::{convert::Infallible, fmt::Display, fs, path::Path, sync::Arc};
 
 use tracing::warn;
 
@@ -22,26 +22,32 @@ pub enum SettingsFile {
 }
 
 impl SettingsFile {
-    /// Reads the settings; fields that istio does not know are told.
-    pub(super) fn read(self, text: &str, domain: &str) -> Result<Change, String> {
+    /// Reads the settings; what cannot be used of them is told, with the `place`
+    /// where they stand.
+    pub(super) fn read(
+        self,
+        text: &str,
+        domain: &str,
+        place: &dyn Display,
+    ) -> Result<Change, String> {
         let change = match self {
             Self::MeshConfig => {
                 let read = mesh_config::parse(text, domain);
-                told(read).map(|mesh| Change::MeshConfig(Arc::new(mesh)))
+                told(read, place).map(|mesh| Change::MeshConfig(Arc::new(mesh)))
             }
             Self::MeshNetworks => {
                 let read = mesh_networks::parse(text);
-                told(read).map(|networks| Change::MeshNetworks(Arc::new(networks)))
+                told(read, place).map(|networks| Change::MeshNetworks(Arc::new(networks)))
             }
         };
         change.map_err(|error| error.to_string())
     }
 }
 
-fn told<T>(read: Result<Settings<T>, MeshError>) -> Result<T, MeshError> {
+fn told<T>(read: Result<Settings<T>, MeshError>, place: &dyn Display) -> Result<T, MeshError> {
     let Settings { value, warnings } = read?;
     for warning in &warnings {
-        warn!(%warning, "mesh settings");
+        warn!(%place, %warning, "a part of the mesh settings is not used");
     }
     Ok(value)
 }
@@ -61,7 +67,7 @@ pub async fn follow_settings(
         path: path.to_owned(),
         source,
     })?;
-    let change = file.read(&text, &output.defaults.domain);
+    let change = file.read(&text, &output.defaults.domain, &path.display());
     let change = change.map_err(|problem| FileSourceError::Settings {
         path: path.to_owned(),
         problem,
@@ -80,7 +86,7 @@ pub async fn follow_settings(
         }
         let change = read.map_err(|error| error.to_string()).and_then(|new| {
             text = new;
-            file.read(&text, &output.defaults.domain)
+            file.read(&text, &output.defaults.domain, &path.display())
         });
         match change {
             Ok(change) => output.send(&cluster, vec![change]).await?,

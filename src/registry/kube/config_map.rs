@@ -103,7 +103,7 @@ impl MeshSink {
             Ok(settings) => {
                 for warning in &settings.warnings {
                     let cluster = self.progress.cluster();
-                    warn!(%cluster, key, warning, "mesh ConfigMap");
+                    warn!(%cluster, key, warning, "a part of the mesh ConfigMap is not used");
                 }
                 self.pending.push(change(Arc::new(settings.value)));
             }

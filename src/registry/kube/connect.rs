@@ -6,6 +6,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use tracing::info;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,7 @@ pub(crate) async fn own_client(kubeconfig: Option<&Path>) -> Result<Client, Conn
         Some(path) => from_file(path).await?,
         None => infer().await?,
     };
+    info!(server = %config.cluster_url, "API server of the config cluster");
     client(config)
 }
 
