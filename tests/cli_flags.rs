@@ -483,7 +483,7 @@ fn help_is_grouped_and_in_kebab_case() {
     }
 }
 
-const RULE: &str = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: rule, namespace: ns}, spec: {host: x}}";
+const ORPHAN: &str = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: orphan, namespace: ns}, addressType: IPv4, endpoints: []}";
 
 #[test]
 fn check_tells_what_is_wrong_by_object_and_by_status() {
@@ -492,18 +492,10 @@ fn check_tells_what_is_wrong_by_object_and_by_status() {
     assert!(good.status.success());
     assert!(String::from_utf8_lossy(&good.stdout).contains("no problem found"));
 
-    write(folder.path(), "b/rule.yaml", RULE);
-    let two = [
-        "--cluster-dir",
-        "a=a",
-        "--cluster-dir",
-        "b=b",
-        "--cluster-id",
-        "a",
-    ];
-    let output = run(folder.path(), &[&["check"], &two[..]].concat(), &[]);
+    write(folder.path(), "a/orphan.yaml", ORPHAN);
+    let output = run(folder.path(), &["check", "--cluster-dir", "a=a"], &[]);
     let told = String::from_utf8_lossy(&output.stdout);
-    let without = "without effect: DestinationRule ns/rule of b: only the config cluster's";
+    let without = "without effect: EndpointSlice ns/orphan of a: it has no label";
     assert!(output.status.success() && told.contains(without), "{told}");
 
     let bad = "
