@@ -14,6 +14,7 @@ pub mod config;
 pub mod manifest;
 pub mod mesh;
 pub mod model;
+pub mod proto;
 pub mod registry;
 pub mod server;
 pub mod telemetry;

@@ -7,17 +7,22 @@ use std::{fs, path::Path};
 
 const LEVELS: &[(&str, u8)] = &[
     ("model", 0),
+    ("proto", 0),
     ("wire", 0),
     ("telemetry", 0),
     ("client", 1),
     ("manifest", 1),
     ("config", 1),
     ("mesh", 1),
+    ("identity", 2),
     ("registry", 2),
     ("xds", 2),
     ("ads", 3),
+    ("auth", 3),
+    ("controllers", 3),
     ("server", 4),
     ("admin", 5),
+    ("agent", 5),
     ("app", 6),
     ("cli", 7),
 ];

@@ -22,6 +22,7 @@ mod object;
 mod proxy;
 mod selector;
 mod service;
+mod spiffe;
 mod traffic_distribution;
 mod type_url;
 mod view;
@@ -59,6 +60,7 @@ pub use selector::{LabelSelector, Requirement};
 pub use service::{
     PersistentSession, Protocol, Registration, Resolution, Service, ServiceKey, ServicePort,
 };
+pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};

@@ -17,18 +17,7 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 
-/// What `build.rs` compiles from `proto/`.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::pedantic,
-    reason = "generated code"
-)]
-mod generated {
-    tonic::include_proto!("udpa.r#type.v1");
-}
-
-pub(super) use generated::TypedStruct;
+pub(super) use crate::proto::udpa::TypedStruct;
 
 pub(super) fn any<M: Message + Name>(message: &M) -> Any {
     Any {
