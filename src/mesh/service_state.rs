@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::rules::{self, RuleClient};
 use crate::model::{
     ClusterName, DestinationRule, Endpoint, Features, IpFamily, Labels, MeshConfig, Namespace,
@@ -60,6 +62,9 @@ pub struct ServiceState {
     pub eds: Memo<EdsKey>,
     /// Encoded Envoy clusters.
     pub clusters: Memo<ClusterKey>,
+    /// Encoded filter chains of east-west gateways, by the index of the rule
+    /// that applies: parts of listeners that hold those of all services.
+    pub sni_chains: Memo<Option<u16>, Bytes>,
 }
 
 impl ServiceState {

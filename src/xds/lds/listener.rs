@@ -197,11 +197,13 @@ fn stat_prefix(listener: &str) -> String {
     format!("outbound_{listener};")
 }
 
-fn connection_manager(manager: &HttpConnectionManager) -> Filter {
+/// The filter that speaks HTTP.
+pub(in crate::xds) fn connection_manager(manager: &HttpConnectionManager) -> Filter {
     network_filter("envoy.filters.network.http_connection_manager", manager)
 }
 
-fn tcp_proxy(cluster: &str) -> Filter {
+/// The filter that passes bytes on to a cluster.
+pub(in crate::xds) fn tcp_proxy(cluster: &str) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
