@@ -12,6 +12,7 @@ mod endpoint;
 mod export_to;
 mod features;
 mod gateway;
+mod http_route;
 mod id;
 mod istio;
 mod kube;
@@ -27,6 +28,7 @@ mod spiffe;
 mod traffic_distribution;
 mod type_url;
 mod view;
+mod virtual_service;
 
 pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
@@ -41,6 +43,11 @@ pub use endpoint::{
 pub use export_to::ExportTo;
 pub use features::Features;
 pub use gateway::{Gateway, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
+pub use http_route::{
+    AbortStatus, Body, CorsPolicy, Delegate, DirectResponse, Fault, HeaderChanges,
+    HeaderOperations, HttpDestination, HttpMatch, HttpRoute, Mirror, Redirect, RedirectCode,
+    RedirectPort, Retries, Rewrite, Share, StringMatch,
+};
 pub use id::{ClusterId, Hostname, Namespace, NetworkId};
 pub use istio::{
     CaptureMode, EgressListener, HostPattern, IngressListener, Location, MtlsMode, OutboundPolicy,
@@ -66,6 +73,10 @@ pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};
+pub use virtual_service::{
+    ConnectionMatch, Destination, GatewayName, Source, SourceMatch, TcpRoute, TlsMatch, TlsRoute,
+    VirtualService, WeightedDestination,
+};
 
 /// When and where an object was made: the order in which istiod lets objects
 /// win over each other (oldest first, then by name).
