@@ -1,5 +1,6 @@
 //! From the servers of a port to the chains of its listener.
 
+use super::connections::Binding;
 use super::hosts::covers;
 use super::listener::{Chain, Draft};
 use super::merged::{PortServers, Server};
@@ -37,23 +38,59 @@ pub(super) fn append(
         append_sni_dnat(draft, client, &forwarding);
     }
     for server in &port.servers {
-        let Some(spec) = server.spec() else { continue };
-        if spec.is_https() {
-            let prefix = match &*spec.stat_prefix {
-                "" => format!("outbound_{name};"),
-                prefix => prefix.to_owned(),
-            };
-            let Some(context) = spec.tls.as_ref().and_then(|t| tls::terminating(t, true)) else {
-                continue;
-            };
-            let chain = Chain {
-                server_names: server.server_names(),
-                tls: Some(context),
-                ..http_chain(server, prefix, filters)
-            };
-            draft.add(chain, true);
+        if let Some(spec) = server.spec() {
+            append_server(draft, client, (server, spec), name, filters);
         }
     }
+}
+
+/// Adds the chains of one server that is not plain HTTP.
+fn append_server(
+    draft: &mut Draft,
+    client: &Client,
+    (server, spec): (&Server, &GatewayServer),
+    name: &str,
+    filters: IstioFilters,
+) {
+    let binding = Binding::new(client, server, spec);
+    if spec.is_passthrough() {
+        // Those that forward by SNI to every service have their chains already.
+        if !spec.is_auto_passthrough() {
+            for chain in binding.passthrough() {
+                draft.add(chain, true);
+            }
+        }
+        return;
+    }
+    let https = spec.is_https();
+    let context = match &spec.tls {
+        None => None,
+        Some(settings) => match tls::terminating(settings, https) {
+            None => return,
+            some => some,
+        },
+    };
+    let chain = if https {
+        let prefix = match &*spec.stat_prefix {
+            "" => format!("outbound_{name};"),
+            prefix => prefix.to_owned(),
+        };
+        http_chain(server, prefix, filters)
+    } else if let Some(filter) = binding.bytes() {
+        Chain {
+            filters: vec![filter],
+            ..Chain::default()
+        }
+    } else {
+        return;
+    };
+    let is_tls = context.is_some();
+    let chain = Chain {
+        server_names: server.server_names(),
+        tls: context,
+        ..chain
+    };
+    draft.add(chain, is_tls);
 }
 
 fn http_chain(server: &Server, stat_prefix: String, filters: IstioFilters) -> Chain {

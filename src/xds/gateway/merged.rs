@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::hosts::ServerHost;
-use crate::model::{Gateway, GatewayServer, ObjectMeta, Protocol};
+use crate::model::{Gateway, GatewayName, GatewayServer, ObjectMeta, Protocol};
 
 /// Which server a listener is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,9 +50,12 @@ impl Server {
         self.gateway.servers.get(self.at)
     }
 
-    /// The `Gateway` it stands in.
-    pub(super) fn gateway(&self) -> &ObjectMeta {
-        &self.gateway.meta
+    /// The `Gateway` it stands in, as `VirtualService`s name it.
+    pub(super) fn gateway_name(&self) -> GatewayName {
+        GatewayName::Gateway {
+            namespace: self.gateway.meta.namespace.clone(),
+            name: Arc::clone(&self.gateway.meta.name),
+        }
     }
 
     /// The names that connections to it ask for, sorted; empty for plain text

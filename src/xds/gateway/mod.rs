@@ -2,6 +2,7 @@
 //! routes. Their clusters are those of [`super::cds`].
 
 mod chains;
+mod connections;
 mod hosts;
 mod listener;
 mod merged;

@@ -12,10 +12,11 @@ use envoy_types::pb::envoy::extensions::{
 };
 use prost::Message;
 
-use crate::mesh::{MeshState, Snapshot, Update};
+use crate::mesh::{MeshState, Snapshot, Update, VirtualServices};
 use crate::model::{
-    Gateway, PolicySettings, Protocol, Proxy, ProxyIps, Resolution, ServerTlsMode, TargetPort,
-    TypeUrl,
+    ConnectionMatch, Destination, ExportTo, Gateway, GatewayName, Namespace, ObjectMeta,
+    PolicySettings, Protocol, Proxy, ProxyIps, Resolution, ServerTlsMode, TargetPort, TcpRoute,
+    TlsMatch, TlsRoute, TypeUrl, VirtualService, WeightedDestination,
 };
 use crate::testing::gateways::{auto_passthrough, gateway, server, tls_server};
 use crate::testing::snapshot::{ServiceBuilder, external, router, service, snapshot_of};
@@ -55,6 +56,11 @@ fn leads_to(chain: &FilterChain) -> String {
         let proxy = TcpProxy::decode(any.value.as_slice()).expect("a TCP proxy");
         return match proxy.cluster_specifier {
             Some(ClusterSpecifier::Cluster(cluster)) => cluster,
+            Some(ClusterSpecifier::WeightedClusters(all)) => {
+                let parts = all.clusters.iter();
+                let parts = parts.map(|c| format!(" {}={}", c.name, c.weight));
+                proxy.stat_prefix + &parts.collect::<String>()
+            }
             other => panic!("{other:?}"),
         };
     }
@@ -333,4 +339,176 @@ fn of_servers_that_contradict_each_other_the_oldest_stays() {
         "rds https.443.p443.c.ns".to_owned(),
     );
     assert_eq!(leads("0.0.0.0_443"), [oldest]);
+}
+
+fn to(host: &str, port: Option<u16>, weight: u32) -> WeightedDestination {
+    WeightedDestination {
+        destination: Destination {
+            host: Arc::from(host),
+            subset: Arc::from(""),
+            port,
+        },
+        weight,
+    }
+}
+
+fn virtual_service(gateway: &str, hosts: &[&str]) -> VirtualService {
+    VirtualService {
+        meta: ObjectMeta {
+            name: Arc::from("vs"),
+            namespace: Namespace::from("ns"),
+            ..ObjectMeta::default()
+        },
+        hosts: hosts.iter().copied().map(Arc::from).collect(),
+        gateways: vec![GatewayName::Gateway {
+            namespace: Namespace::from("ns"),
+            name: Arc::from(gateway),
+        }],
+        export_to: None,
+        http: Vec::new(),
+        tls: Vec::new(),
+        tcp: Vec::new(),
+    }
+}
+
+fn bound_world(
+    gateways: impl IntoIterator<Item = Arc<Gateway>>,
+    virtual_services: impl IntoIterator<Item = VirtualService>,
+    services: impl IntoIterator<Item = ServiceBuilder>,
+) -> Arc<Snapshot> {
+    let all = virtual_services.into_iter().map(Arc::new);
+    let mesh = MeshState {
+        gateways: gateways.into_iter().collect(),
+        virtual_services: VirtualServices::new(all, &ExportTo::Everyone),
+        ..MeshState::default()
+    };
+    snapshot_of(mesh, services)
+}
+
+fn by_name(names: &[&str], port: Option<u16>, route: Vec<WeightedDestination>) -> TlsRoute {
+    TlsRoute {
+        matches: vec![TlsMatch {
+            sni_hosts: names.iter().copied().map(Arc::from).collect(),
+            connection: ConnectionMatch {
+                port,
+                ..ConnectionMatch::default()
+            },
+        }],
+        route,
+    }
+}
+
+#[test]
+fn tls_that_passes_through_goes_by_name_where_a_virtual_service_says() {
+    let server = tls_server(
+        443,
+        Protocol::Tls,
+        &["*.example.com"],
+        ServerTlsMode::Passthrough,
+    );
+    let mut bound = virtual_service("g", &["a.example.com", "b.example.com"]);
+    bound.tls = vec![
+        by_name(
+            &["b.example.com", "a.example.com"],
+            None,
+            vec![to("a", None, 0)],
+        ),
+        by_name(&["other.example.com"], Some(444), vec![to("a", None, 0)]),
+        by_name(&["a.example.com"], None, vec![to("again", None, 0)]),
+        by_name(
+            &["c.example.com"],
+            None,
+            vec![to("a", Some(1), 1), to("b", None, 3)],
+        ),
+    ];
+    let mut foreign = virtual_service("g", &["a.other.com"]);
+    foreign.tls = vec![by_name(&["d.example.com"], None, vec![to("a", None, 0)])];
+    let one_port = external("a", "ns", Resolution::ClientSideLb).port("p", 8443, Protocol::Tls);
+    let gateways = [gateway("g", "ns", "ingress", 2024, [server])];
+    let snapshot = bound_world(gateways, [bound, foreign], [one_port]);
+    let listener = listener(&snapshot, router("ns", "ingress"), "0.0.0.0_443");
+    let [first, second] = listener.filter_chains.as_slice() else {
+        panic!("{listener:?}");
+    };
+    let names = |c: &FilterChain| c.filter_chain_match.clone().expect("a match").server_names;
+    assert_eq!(names(first), ["a.example.com", "b.example.com"]);
+    assert_eq!(leads_to(first), "outbound|8443||a");
+    assert_eq!(names(second), ["c.example.com"]);
+    assert_eq!(leads_to(second), "vs.ns outbound|1||a=1 outbound|443||b=3");
+    assert_eq!(listener.listener_filters.len(), 1, "the TLS inspector");
+}
+
+#[test]
+fn any_name_will_do_for_a_star() {
+    let server = tls_server(15012, Protocol::Tls, &["*"], ServerTlsMode::Passthrough);
+    let mut bound = virtual_service("g", &["*"]);
+    bound.tls = vec![by_name(
+        &["*"],
+        Some(15012),
+        vec![to("istiod", Some(15012), 0)],
+    )];
+    let snapshot = bound_world([gateway("g", "ns", "ingress", 2024, [server])], [bound], []);
+    let listener = listener(&snapshot, router("ns", "ingress"), "0.0.0.0_15012");
+    assert_eq!(
+        chains(&listener),
+        [(vec![], "outbound|15012||istiod".to_owned())]
+    );
+    assert_eq!(
+        listener.listener_filters.len(),
+        1,
+        "istiod inspects all the same"
+    );
+}
+
+#[test]
+fn a_host_of_another_namespace_is_not_routed() {
+    let server = tls_server(443, Protocol::Tls, &["other/*"], ServerTlsMode::Passthrough);
+    let mut bound = virtual_service("g", &["a.example.com"]);
+    bound.tls = vec![by_name(&["a.example.com"], None, vec![to("a", None, 0)])];
+    let snapshot = bound_world([gateway("g", "ns", "ingress", 2024, [server])], [bound], []);
+    assert!(listeners(&snapshot, router("ns", "ingress")).is_empty());
+}
+
+#[test]
+fn bytes_go_by_the_first_tcp_route_that_matches() {
+    let plain = server(3306, Protocol::Tcp, &["*"]);
+    let ended = tls_server(
+        3307,
+        Protocol::Tls,
+        &["db.example.com"],
+        ServerTlsMode::IstioMutual,
+    );
+    let unbound = server(3308, Protocol::Tcp, &["*"]);
+    let mut bound = virtual_service("g", &["db.example.com"]);
+    let route = |port, host| TcpRoute {
+        matches: vec![ConnectionMatch {
+            port: Some(port),
+            ..ConnectionMatch::default()
+        }],
+        route: vec![to(host, Some(3306), 0)],
+    };
+    bound.tcp = vec![
+        route(3306, "plain"),
+        route(3307, "ended"),
+        route(3306, "late"),
+    ];
+    let servers = [plain, ended, unbound];
+    let snapshot = bound_world([gateway("g", "ns", "ingress", 2024, servers)], [bound], []);
+    let proxy = || router("ns", "ingress");
+    assert_eq!(
+        listeners(&snapshot, proxy()),
+        ["0.0.0.0_3306", "0.0.0.0_3307"]
+    );
+    let plain = listener(&snapshot, proxy(), "0.0.0.0_3306");
+    assert_eq!(
+        chains(&plain),
+        [(vec![], "outbound|3306||plain".to_owned())]
+    );
+    assert!(tls_of(&plain.filter_chains[0]).is_none() && plain.listener_filters.is_empty());
+    let ended = listener(&snapshot, proxy(), "0.0.0.0_3307");
+    let names = vec!["db.example.com".to_owned()];
+    assert_eq!(chains(&ended), [(names, "outbound|3306||ended".to_owned())]);
+    let tls = tls_of(&ended.filter_chains[0]).and_then(|t| t.common_tls_context);
+    let protocols = tls.expect("TLS").alpn_protocols;
+    assert_eq!(protocols, ["istio-peer-exchange", "h2", "http/1.1"]);
 }

@@ -209,7 +209,12 @@ pub(in crate::xds) fn tcp_proxy(cluster: &str) -> Filter {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         ..TcpProxy::default()
     };
-    network_filter("envoy.filters.network.tcp_proxy", &proxy)
+    tcp_filter(&proxy)
+}
+
+/// The filter that passes bytes on as `proxy` says.
+pub(in crate::xds) fn tcp_filter(proxy: &TcpProxy) -> Filter {
+    network_filter("envoy.filters.network.tcp_proxy", proxy)
 }
 
 fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {
