@@ -12,10 +12,10 @@ mod mtls;
 mod pb;
 mod rds;
 mod resources;
-mod sds;
 pub mod split_horizon;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 pub mod view;
 

@@ -5,12 +5,9 @@ use super::hosts::covers;
 use super::listener::{Chain, Draft};
 use super::merged::{PortServers, Server};
 use super::{sni_dnat, tls};
-use crate::model::GatewayServer;
+use crate::model::{GatewayServer, IstioFilters};
 use crate::xds::client::Client;
-use crate::xds::lds::{
-    http::{self, IstioFilters},
-    listener::connection_manager,
-};
+use crate::xds::lds::{http, listener::connection_manager};
 
 /// Adds the chains of one port to its listener, which is called `name`.
 pub(super) fn append(

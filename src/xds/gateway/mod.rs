@@ -18,10 +18,9 @@ use merged::Merged;
 
 use super::cds;
 use super::client::Client;
-use super::lds::http::IstioFilters;
 use super::resources::{ResourceList, sorted};
 use crate::mesh::MemoKey;
-use crate::model::{IpFamily, Labels, NodeKind};
+use crate::model::{IpFamily, IstioFilters, Labels, NodeKind};
 
 /// Routers that run the same servers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,7 +90,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
         labels: cds::rule_labels(client),
         family: client.proxy.ips.family(),
         unprivileged: client.proxy.unprivileged,
-        filters: IstioFilters::of(client),
+        filters: client.filters(),
     };
     let memo = client.snapshot.memo();
     let list = memo.get_or_make(key, |key| build(client, key));

@@ -20,29 +20,10 @@ use envoy_types::pb::envoy::extensions::filters::{
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
+use crate::model::IstioFilters;
 use crate::wire::proto;
-use crate::xds::client::Client;
 use crate::xds::pb;
 use crate::xds::value::{Fields, Value, encode_struct};
-
-/// Which of istio's own HTTP filters the proxy's Envoy has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(in crate::xds) struct IstioFilters {
-    /// `istio.alpn`.
-    pub(super) alpn: bool,
-    /// Peer metadata.
-    pub(super) peer_metadata: bool,
-}
-
-impl IstioFilters {
-    /// Those of the client's Envoy.
-    pub(in crate::xds) fn of(client: &Client) -> Self {
-        Self {
-            alpn: client.has_extension("istio.alpn"),
-            peer_metadata: client.has_extension("peer_metadata"),
-        }
-    }
-}
 
 /// A connection manager that routes by the RDS resource `routes`.
 pub(super) fn manager(
