@@ -85,6 +85,7 @@ pub(super) struct Facts {
     pub issuer: Vec<u8>,
     /// The subject as text, for errors.
     pub name: String,
+    pub issuer_name: String,
     pub validity: Validity,
     /// May sign certificates.
     pub is_ca: bool,
@@ -103,6 +104,7 @@ impl Facts {
             subject: parsed.subject().as_raw().to_vec(),
             issuer: parsed.issuer().as_raw().to_vec(),
             name: parsed.subject().to_string(),
+            issuer_name: parsed.issuer().to_string(),
             validity: Validity {
                 not_before: validity.not_before.timestamp(),
                 not_after: validity.not_after.timestamp(),

@@ -11,6 +11,7 @@ mod certificate;
 mod csr;
 mod issue;
 mod self_signed;
+pub mod serving;
 mod signing_ca;
 mod trust_bundle;
 
