@@ -4,6 +4,7 @@
 //! A *cluster* here is always a Kubernetes cluster ([`ClusterId`]); an Envoy
 //! cluster is named by a [`ClusterName`].
 
+mod client_tls;
 mod cluster_local;
 mod cluster_name;
 mod destination_rule;
@@ -28,11 +29,12 @@ mod traffic_distribution;
 mod type_url;
 mod view;
 
+pub use client_tls::{ClientTls, TlsSetting};
 pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
 pub use destination_rule::{
     ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
-    OutlierDetection, PolicySettings, Subset, TlsSetting, TrafficPolicy, ZoneAwareLb,
+    OutlierDetection, PolicySettings, Subset, TrafficPolicy, ZoneAwareLb,
 };
 pub use duration::parse_duration;
 pub use endpoint::{
@@ -57,7 +59,7 @@ pub use mesh_config::{DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, Ne
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
 pub use object::{Object, ObjectKey, ObjectKind};
 pub use printable::printable;
-pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
+pub use proxy::{InterceptionMode, IstioFilters, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
     PersistentSession, Protocol, Registration, Resolution, Service, ServiceKey, ServicePort,
