@@ -8,9 +8,11 @@
 pub mod admin;
 pub mod ads;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod identity;
 pub mod manifest;
 pub mod mesh;
 pub mod model;

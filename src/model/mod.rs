@@ -22,6 +22,7 @@ mod locality;
 mod mesh_config;
 mod network;
 mod object;
+mod printable;
 mod proxy;
 mod selector;
 mod service;
@@ -66,6 +67,7 @@ pub use locality::Locality;
 pub use mesh_config::{DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember};
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
 pub use object::{Object, ObjectKey, ObjectKind};
+pub use printable::printable;
 pub use proxy::{InterceptionMode, IstioFilters, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
