@@ -10,6 +10,7 @@
 
 mod api;
 mod backoff;
+mod clients;
 mod cluster;
 mod config_map;
 mod connect;
@@ -19,6 +20,7 @@ mod objects;
 mod status;
 mod watch;
 
+pub use clients::{ApiClient, ApiClients, ClientTable};
 pub use connect::{ConnectError, check_client};
 pub use metrics::KubeMetrics;
 pub use status::{ClusterReport, ClusterStatus, SyncState, WatchReport, WatchState};
