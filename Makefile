@@ -42,7 +42,7 @@ test: tools ## All tests, those with Envoy and real API servers included
 # was killed may leave namespaces: the next run removes them.
 .PHONY: test-netns
 test-netns: netns-tools tools ## Traffic between networks that are really apart (root)
-	cargo test --locked --test netns -- --ignored --test-threads=1
+	PATH="$$PATH:/usr/sbin:/sbin" cargo test --locked --test netns -- --ignored --test-threads=1
 
 .PHONY: netns-tools
 netns-tools:

@@ -8,8 +8,25 @@
     reason = "a test may panic"
 )]
 
+#[path = "../support"]
+mod support {
+    pub(crate) mod envoy;
+    pub(crate) mod kube;
+}
+
+mod clusters;
+mod http;
+mod mesh;
 mod namespace;
+mod plane;
+mod proxy;
 mod seed;
 mod topology;
+mod wire;
 
+mod canary;
+mod discovery_only;
+mod flat;
+mod hosted;
 mod isolation;
+mod primary_remote;

@@ -31,6 +31,10 @@ pub(crate) struct Namespace {
     name: String,
 }
 
+/// The way into a namespace, for what may outlive it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance(PathBuf);
+
 impl Namespace {
     /// Makes a namespace with a loopback interface of its own.
     pub(crate) fn create(what: &str) -> Self {
@@ -82,45 +86,27 @@ impl Namespace {
 
     /// Lets it pass packets on from one interface to another.
     pub(crate) fn forward(&self) {
-        self.inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+        self.entrance()
+            .inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
             .expect("a router");
     }
 
-    /// Runs `work` on a thread in the namespace. A socket made there stays
-    /// there, whoever uses it later.
-    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let handle = fs::File::open(self.path()).expect("a namespace");
-        let enter = move || {
-            let kind = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(handle.as_fd(), kind).expect("setns: not root?");
-            work()
-        };
-        thread::scope(|scope| scope.spawn(enter).join()).expect("no panic")
+    /// The way into it.
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance(Path::new("/run/netns").join(&self.name))
     }
 
     /// A connection that begins in it.
     pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
-        let stream = self.inside(|| std::net::TcpStream::connect_timeout(&to, CONNECT))?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream)
+        self.entrance().connect(to)
     }
 
     /// A listener in it.
     pub(crate) fn listen(&self, at: SocketAddr) -> TcpListener {
-        let listener = self.inside(|| std::net::TcpListener::bind(at));
+        let listener = self.entrance().inside(|| std::net::TcpListener::bind(at));
         let listener = listener.unwrap_or_else(|error| panic!("{}: {at}: {error}", self.name));
         listener.set_nonblocking(true).expect("a listener");
         TcpListener::from_std(listener).expect("a listener")
-    }
-
-    /// A UDP socket in it.
-    pub(crate) fn udp(&self, at: SocketAddr) -> tokio::net::UdpSocket {
-        let socket = self
-            .inside(|| std::net::UdpSocket::bind(at))
-            .expect("a socket");
-        socket.set_nonblocking(true).expect("a socket");
-        tokio::net::UdpSocket::from_std(socket).expect("a socket")
     }
 
     /// A program to run in it, where these files are in `/etc`.
@@ -136,9 +122,27 @@ impl Namespace {
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join(file), text).expect("a written file");
     }
+}
 
-    fn path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.name)
+impl Entrance {
+    /// Runs `work` on a thread in the namespace. A socket made there stays
+    /// there, whoever uses it later.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let handle = fs::File::open(&self.0).expect("a namespace");
+        let enter = move || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(handle.as_fd(), kind).expect("setns: not root?");
+            work()
+        };
+        thread::scope(|scope| scope.spawn(enter).join()).expect("no panic")
+    }
+
+    /// A connection that begins in it.
+    pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let stream = self.inside(|| std::net::TcpStream::connect_timeout(&to, CONNECT))?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
     }
 }
 

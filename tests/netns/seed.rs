@@ -24,6 +24,8 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     /// Empty where no network is named.
     pub(crate) network: String,
+    /// A control plane of another cluster leads it, as its system namespace says.
+    pub(crate) is_led: bool,
     pub(crate) pods: Vec<Pod>,
     pub(crate) services: Vec<Service>,
 }
@@ -93,6 +95,11 @@ impl Cluster {
         let found = self.services.iter().find(|service| service.name == name);
         found.unwrap_or_else(|| panic!("no Service {name} in {}", self.name))
     }
+
+    pub(crate) fn pod(&self, name: &str) -> &Pod {
+        let found = self.pods.iter().find(|pod| pod.name == name);
+        found.unwrap_or_else(|| panic!("no pod {name} in {}", self.name))
+    }
 }
 
 impl Pod {
@@ -112,6 +119,14 @@ impl Pod {
 }
 
 impl Service {
+    pub(crate) fn has_port(&self, number: u16) -> bool {
+        self.ports.iter().any(|port| port.number == number)
+    }
+
+    pub(crate) fn host(&self) -> String {
+        format!("{}.{}.svc.cluster.local", self.name, self.namespace)
+    }
+
     /// Where a pod of its cluster calls it.
     pub(crate) fn address(&self) -> SocketAddrV4 {
         let ip = self.cluster_ip.expect("a clusterIP");
@@ -123,6 +138,7 @@ fn cluster(scenario: &Scenario, name: &str) -> Cluster {
     let documents = documents(&scenario.manifest(name));
     let of_kind = |kind: &'static str| documents.iter().filter(move |d| d["kind"] == kind);
     let system = of_kind("Namespace").find(|d| d["metadata"]["name"] == "istio-system");
+    let leader = "topology.istio.io/controlPlaneClusters";
     let label = |d: &Value| {
         Some(
             d["metadata"]["labels"]["topology.istio.io/network"]
@@ -134,6 +150,7 @@ fn cluster(scenario: &Scenario, name: &str) -> Cluster {
     Cluster {
         name: name.to_owned(),
         network: system.and_then(label).unwrap_or_default(),
+        is_led: system.is_some_and(|d| d["metadata"]["annotations"][leader].is_string()),
         pods: of_kind("Pod").map(pod).collect(),
         services: of_kind("Service").map(|of| service(of, &slices)).collect(),
     }
