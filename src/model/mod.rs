@@ -19,6 +19,7 @@ mod locality;
 mod mesh_config;
 mod network;
 mod object;
+mod printable;
 mod proxy;
 mod selector;
 mod service;
@@ -55,6 +56,7 @@ pub use locality::Locality;
 pub use mesh_config::{DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember};
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
 pub use object::{Object, ObjectKey, ObjectKind};
+pub use printable::printable;
 pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
