@@ -76,8 +76,8 @@ impl Client {
         let request = http::Request::post(path)
             .header("content-type", "application/grpc")
             .body(RequestBody(body));
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let response = service.respond(peer, request.expect("a request"));
+        let peer = Peer::plaintext(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let response = service.respond(&peer, request.expect("a request"));
         Self {
             requests,
             responses: response.into_body(),

@@ -1,6 +1,7 @@
 //! The flags of `isthmus discovery`: istiod's, in kebab case, each also under
 //! istiod's own spelling and environment name.
 
+mod auth;
 mod behaviour;
 mod clusters;
 mod serving;
@@ -9,7 +10,7 @@ mod unused;
 use clap::Args;
 
 use self::{
-    behaviour::BehaviourArgs, clusters::ClusterArgs, serving::ServingArgs, unused::UnusedArgs,
+    auth::AuthArgs, behaviour::BehaviourArgs, clusters::ClusterArgs, serving::ServingArgs, unused::UnusedArgs,
 };
 use super::{Config, ConfigError};
 
@@ -20,6 +21,8 @@ pub struct DiscoveryArgs {
     clusters: ClusterArgs,
     #[command(flatten, next_help_heading = "Listening and streams")]
     serving: ServingArgs,
+    #[command(flatten, next_help_heading = "Authentication")]
+    auth: AuthArgs,
     #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
     behaviour: BehaviourArgs,
     #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
@@ -32,6 +35,7 @@ impl DiscoveryArgs {
         let Self {
             clusters,
             serving,
+            auth,
             behaviour,
             unused,
         } = self;
@@ -55,6 +59,7 @@ impl DiscoveryArgs {
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
             listen: serving.listen()?,
             streams: serving.streams(),
+            auth: auth.auth(),
             debounce: behaviour.debounce(),
             log: serving.log_output_level,
             log_as_json: serving.log_as_json,
