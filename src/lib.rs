@@ -11,6 +11,7 @@ pub mod app;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod controllers;
 pub mod manifest;
 pub mod mesh;
 pub mod model;

@@ -3,13 +3,15 @@
 
 mod behaviour;
 mod clusters;
+mod controllers;
 mod serving;
 mod unused;
 
 use clap::Args;
 
 use self::{
-    behaviour::BehaviourArgs, clusters::ClusterArgs, serving::ServingArgs, unused::UnusedArgs,
+    behaviour::BehaviourArgs, clusters::ClusterArgs, controllers::ControllerArgs,
+    serving::ServingArgs, unused::UnusedArgs,
 };
 use super::{Config, ConfigError};
 
@@ -20,6 +22,8 @@ pub struct DiscoveryArgs {
     clusters: ClusterArgs,
     #[command(flatten, next_help_heading = "Listening and streams")]
     serving: ServingArgs,
+    #[command(flatten, next_help_heading = "What is written to clusters")]
+    controllers: ControllerArgs,
     #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
     behaviour: BehaviourArgs,
     #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
@@ -32,6 +36,7 @@ impl DiscoveryArgs {
         let Self {
             clusters,
             serving,
+            controllers,
             behaviour,
             unused,
         } = self;
@@ -53,6 +58,7 @@ impl DiscoveryArgs {
             revision: clusters.revision,
             features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
+            controllers: controllers.controllers(),
             listen: serving.listen()?,
             streams: serving.streams(),
             debounce: behaviour.debounce(),
