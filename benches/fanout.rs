@@ -25,7 +25,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use isthmus::model::TypeUrl;
-use isthmus::server::{Config, ResponseBody, Service};
+use isthmus::server::{Config, Peer, ResponseBody, Service};
 use isthmus::testing::ads_server::Published;
 use isthmus::testing::ads_stream::delta;
 use isthmus::testing::ads_world::{FakeWorld, endpoint_change};

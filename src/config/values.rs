@@ -50,7 +50,10 @@ pub(super) fn alias(text: &str) -> Result<(ClusterId, ClusterId), String> {
 
 /// `10.0.0.0/8,fd00::/8`; none for an empty text.
 pub(super) fn ranges(text: &str) -> Result<Arc<[IpNet]>, String> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
     let parse = |part: &str| {
         let range = part.parse::<IpNet>();
         range.map_err(|_| format!("{part:?} is no range such as 10.0.0.0/8"))

@@ -39,7 +39,11 @@ where
 /// Serves ADS, and certificates, on `listeners` until `shutdown` resolves, then
 /// tells every stream that it ends and gives connections `config.grace` to
 /// close.
-pub async fn serve(listeners: Vec<Listener>, state: Arc<State>, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listeners: Vec<Listener>,
+    state: Arc<State>,
+    shutdown: impl Future<Output = ()>,
+) {
     let grace = state.config.grace;
     let service = Service::new(state);
     let accepting = listeners.into_iter().map(|from| accept(from, &service));

@@ -42,12 +42,16 @@ impl Admission {
         let Self::Known(caller) = std::mem::replace(self, Self::Done) else {
             return Ok(None);
         };
-        let checks = state.gate.as_ref().is_some_and(|gate| gate.policy.identity_check);
+        let checks = state
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.policy.identity_check);
         let verified = caller.authorize(proxy);
         if !checks {
             return Ok(verified.ok());
         }
-        let denied = |mismatch| Status::permission_denied(format!("authorization failed: {mismatch}"));
+        let denied =
+            |mismatch| Status::permission_denied(format!("authorization failed: {mismatch}"));
         verified.map(Some).map_err(denied)
     }
 }

@@ -157,9 +157,15 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         let (state, peer) = (&self.state, self.peer);
         let identity = self.admission.authorize(state, proxy)?;
         let gauge = state.metrics.clients(&proxy.version);
-        let added = state.connections.add(peer, self.variant, (proxy, identity), gauge);
+        let added = state
+            .connections
+            .add(peer, self.variant, (proxy, identity), gauge);
         let (id, variant) = (&added.connection.id, self.variant);
-        let identity = added.connection.identity.as_ref().map(tracing::field::display);
+        let identity = added
+            .connection
+            .identity
+            .as_ref()
+            .map(tracing::field::display);
         info!(id = &**id, %peer, ?variant, identity, "proxy connected");
         self.registered = Some(added);
         Ok(())

@@ -4,13 +4,15 @@
 mod auth;
 mod behaviour;
 mod clusters;
+mod controllers;
 mod serving;
 mod unused;
 
 use clap::Args;
 
 use self::{
-    auth::AuthArgs, behaviour::BehaviourArgs, clusters::ClusterArgs, serving::ServingArgs, unused::UnusedArgs,
+    auth::AuthArgs, behaviour::BehaviourArgs, clusters::ClusterArgs, controllers::ControllerArgs,
+    serving::ServingArgs, unused::UnusedArgs,
 };
 use super::{Config, ConfigError};
 
@@ -23,6 +25,8 @@ pub struct DiscoveryArgs {
     serving: ServingArgs,
     #[command(flatten, next_help_heading = "Authentication")]
     auth: AuthArgs,
+    #[command(flatten, next_help_heading = "What is written to clusters")]
+    controllers: ControllerArgs,
     #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
     behaviour: BehaviourArgs,
     #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
@@ -36,6 +40,7 @@ impl DiscoveryArgs {
             clusters,
             serving,
             auth,
+            controllers,
             behaviour,
             unused,
         } = self;
@@ -57,6 +62,7 @@ impl DiscoveryArgs {
             revision: clusters.revision,
             features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
+            controllers: controllers.controllers(),
             listen: serving.listen()?,
             streams: serving.streams(),
             auth: auth.auth(),

@@ -72,6 +72,7 @@ unused! {
 /// nothing of behaviour.
 const KNOWN: &[&str] = &[
     "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+    "PILOT_CA_CERT_CONFIGMAP",
     "PILOT_DEBOUNCE_AFTER",
     "PILOT_DEBOUNCE_MAX",
     "PILOT_DRAINING_LABEL",

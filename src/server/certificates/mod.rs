@@ -88,7 +88,9 @@ impl Certificates {
     {
         // The trust domain of the mesh is not known before.
         if !state.is_ready() {
-            return Err(Status::unavailable("server is not ready to sign certificates"));
+            return Err(Status::unavailable(
+                "server is not ready to sign certificates",
+            ));
         }
         let gate = state.gate.as_ref();
         let gate = gate.ok_or_else(|| Status::unimplemented("no certificates are signed here"))?;
