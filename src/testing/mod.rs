@@ -6,6 +6,7 @@ pub mod ads_world;
 pub mod client;
 pub mod identity;
 pub mod record;
+pub mod secure;
 pub mod snapshot;
 pub mod state;
 pub mod world;
