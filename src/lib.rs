@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod ads;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
