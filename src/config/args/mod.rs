@@ -3,13 +3,14 @@
 
 mod behaviour;
 mod clusters;
+mod identity;
 mod serving;
 mod unused;
 
 use clap::Args;
 
 use self::{
-    behaviour::BehaviourArgs, clusters::ClusterArgs, serving::ServingArgs, unused::UnusedArgs,
+    behaviour::BehaviourArgs, clusters::ClusterArgs, identity::IdentityArgs, serving::ServingArgs, unused::UnusedArgs,
 };
 use super::{Config, ConfigError};
 
@@ -20,6 +21,8 @@ pub struct DiscoveryArgs {
     clusters: ClusterArgs,
     #[command(flatten, next_help_heading = "Listening and streams")]
     serving: ServingArgs,
+    #[command(flatten, next_help_heading = "Certificates")]
+    identity: IdentityArgs,
     #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
     behaviour: BehaviourArgs,
     #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
@@ -32,6 +35,7 @@ impl DiscoveryArgs {
         let Self {
             clusters,
             serving,
+            identity,
             behaviour,
             unused,
         } = self;
@@ -49,7 +53,11 @@ impl DiscoveryArgs {
             ),
             mesh_config: mesh.file,
             networks_config: networks.file,
-            missing: mesh.missing.into_iter().chain(networks.missing).collect(),
+            missing: [mesh.missing, networks.missing, identity.incomplete()]
+                .into_iter()
+                .flatten()
+                .collect(),
+            identity: identity.identity(),
             revision: clusters.revision,
             features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),

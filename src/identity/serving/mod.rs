@@ -6,6 +6,7 @@
 
 mod certificate;
 mod peer;
+mod renewal;
 mod verifier;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 pub use certificate::{ServingCertificate, ServingError, serving_names};
 pub use peer::peer_identities;
+pub use renewal::{ServingFiles, serve_files, serve_issued};
 pub use verifier::{PeerRefusal, Refusals};
 
 use self::verifier::PeerVerifier;
