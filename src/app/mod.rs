@@ -1,6 +1,7 @@
 //! Wires the modules, owns every task, drains on shutdown.
 
 mod check;
+mod controllers;
 mod listen;
 mod sources;
 mod tasks;
@@ -29,6 +30,7 @@ use crate::ads::{self, NodeReader};
 use crate::config::{Config, ListenAddress};
 use crate::mesh::{Index, SnapshotReader, Writer};
 use crate::registry::dns;
+use crate::registry::kube::ApiClients;
 use crate::server;
 use crate::telemetry::{Readiness, Registry};
 use crate::xds::ProxyResources;
@@ -43,6 +45,8 @@ pub struct App {
     config: Config,
     grpc: SocketAddr,
     views: Views,
+    /// API clients of the clusters; none without Kubernetes.
+    clients: ApiClients,
     stop: CancellationToken,
     /// Cancelled once ADS is open.
     ready: CancellationToken,
@@ -63,6 +67,7 @@ impl App {
                 readiness: Readiness::default(),
                 metrics: Registry::default(),
             },
+            clients: ApiClients::default(),
             stop: CancellationToken::new(),
             ready: CancellationToken::new(),
             tasks: Tasks::default(),

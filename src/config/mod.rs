@@ -38,6 +38,8 @@ pub struct Config {
     pub identity: Identity,
     /// Addresses.
     pub listen: Listen,
+    /// What is written to clusters.
+    pub controllers: Controllers,
     /// Limits and keepalive of streams.
     pub streams: Streams,
     /// Least time between two publishes.
@@ -80,6 +82,22 @@ pub struct KubeSource {
     pub remote_timeout: Option<Duration>,
     /// Remote Secrets are read from the cluster isthmus runs in.
     pub local_secrets: bool,
+    /// The control plane runs outside the clusters it serves: remote ones may
+    /// name it as theirs.
+    pub external: bool,
+}
+
+/// What is written to clusters, and who of several replicas does.
+#[derive(Debug, Clone)]
+pub struct Controllers {
+    /// Name of this process in locks; empty where none was given.
+    pub identity: String,
+    /// Of several replicas one writes.
+    pub elects: bool,
+    /// How long a leader that says nothing stays the leader.
+    pub lease: Duration,
+    /// `ConfigMap` of the root certificate.
+    pub root_cert_map: String,
 }
 
 /// Listening addresses; pages have none where the flag is empty.

@@ -3,14 +3,23 @@
 
 mod behaviour;
 mod clusters;
+<<<<<<< HEAD
 mod identity;
+=======
+mod controllers;
+>>>>>>> controllers
 mod serving;
 mod unused;
 
 use clap::Args;
 
 use self::{
+<<<<<<< HEAD
     behaviour::BehaviourArgs, clusters::ClusterArgs, identity::IdentityArgs, serving::ServingArgs, unused::UnusedArgs,
+=======
+    behaviour::BehaviourArgs, clusters::ClusterArgs, controllers::ControllerArgs,
+    serving::ServingArgs, unused::UnusedArgs,
+>>>>>>> controllers
 };
 use super::{Config, ConfigError};
 
@@ -21,8 +30,13 @@ pub struct DiscoveryArgs {
     clusters: ClusterArgs,
     #[command(flatten, next_help_heading = "Listening and streams")]
     serving: ServingArgs,
+<<<<<<< HEAD
     #[command(flatten, next_help_heading = "Certificates")]
     identity: IdentityArgs,
+=======
+    #[command(flatten, next_help_heading = "What is written to clusters")]
+    controllers: ControllerArgs,
+>>>>>>> controllers
     #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
     behaviour: BehaviourArgs,
     #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
@@ -35,7 +49,11 @@ impl DiscoveryArgs {
         let Self {
             clusters,
             serving,
+<<<<<<< HEAD
             identity,
+=======
+            controllers,
+>>>>>>> controllers
             behaviour,
             unused,
         } = self;
@@ -61,6 +79,7 @@ impl DiscoveryArgs {
             revision: clusters.revision,
             features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
+            controllers: controllers.controllers(),
             listen: serving.listen()?,
             streams: serving.streams(),
             debounce: behaviour.debounce(),

@@ -68,7 +68,11 @@ unused! {
 /// nothing of behaviour.
 const KNOWN: &[&str] = &[
     "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+<<<<<<< HEAD
     "PILOT_CERT_PROVIDER",
+=======
+    "PILOT_CA_CERT_CONFIGMAP",
+>>>>>>> controllers
     "PILOT_DEBOUNCE_AFTER",
     "PILOT_DEBOUNCE_MAX",
     "PILOT_DRAINING_LABEL",
