@@ -1,25 +1,19 @@
 //! The flags of `isthmus discovery`: istiod's, in kebab case, each also under
 //! istiod's own spelling and environment name.
 
+mod auth;
 mod behaviour;
 mod clusters;
-<<<<<<< HEAD
-mod identity;
-=======
 mod controllers;
->>>>>>> controllers
+mod identity;
 mod serving;
 mod unused;
 
 use clap::Args;
 
 use self::{
-<<<<<<< HEAD
-    behaviour::BehaviourArgs, clusters::ClusterArgs, identity::IdentityArgs, serving::ServingArgs, unused::UnusedArgs,
-=======
-    behaviour::BehaviourArgs, clusters::ClusterArgs, controllers::ControllerArgs,
-    serving::ServingArgs, unused::UnusedArgs,
->>>>>>> controllers
+    auth::AuthArgs, behaviour::BehaviourArgs, clusters::ClusterArgs, controllers::ControllerArgs,
+    identity::IdentityArgs, serving::ServingArgs, unused::UnusedArgs,
 };
 use super::{Config, ConfigError};
 
@@ -30,13 +24,12 @@ pub struct DiscoveryArgs {
     clusters: ClusterArgs,
     #[command(flatten, next_help_heading = "Listening and streams")]
     serving: ServingArgs,
-<<<<<<< HEAD
     #[command(flatten, next_help_heading = "Certificates")]
     identity: IdentityArgs,
-=======
+    #[command(flatten, next_help_heading = "Authentication")]
+    auth: AuthArgs,
     #[command(flatten, next_help_heading = "What is written to clusters")]
     controllers: ControllerArgs,
->>>>>>> controllers
     #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
     behaviour: BehaviourArgs,
     #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
@@ -49,11 +42,9 @@ impl DiscoveryArgs {
         let Self {
             clusters,
             serving,
-<<<<<<< HEAD
             identity,
-=======
+            auth,
             controllers,
->>>>>>> controllers
             behaviour,
             unused,
         } = self;
@@ -82,6 +73,7 @@ impl DiscoveryArgs {
             controllers: controllers.controllers(),
             listen: serving.listen()?,
             streams: serving.streams(),
+            auth: auth.auth(),
             debounce: behaviour.debounce(),
             log: serving.log_output_level,
             log_as_json: serving.log_as_json,
