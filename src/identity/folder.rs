@@ -2,15 +2,14 @@
 //! `cacerts` is mounted.
 
 use std::{
+    convert::Infallible,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use tracing::{info, warn};
 
-use super::{
-    CaError, CaPems, CertificateAuthority, Clock, SigningCa, files::FileWatch,
-};
+use super::{CaError, CaPems, CertificateAuthority, Clock, SigningCa, files::FileWatch};
 
 /// Names of key, certificate, chain and roots as istio's tools write them.
 const ISTIO: [&str; 4] = CaPems::NAMES;
@@ -68,7 +67,11 @@ pub fn parts(
         for name in names {
             // Only a chain may be empty: the certificate may rest on a root.
             let value = read(name)?.filter(|value| !value.is_empty() || name == ISTIO[2]);
-            let list = if value.is_some() { &mut found } else { &mut missing };
+            let list = if value.is_some() {
+                &mut found
+            } else {
+                &mut missing
+            };
             list.push(name);
             all.push(value);
         }
@@ -131,7 +134,7 @@ impl CaFolder {
 
     /// Follows the folder. What cannot be used changes nothing: the authority
     /// goes on with the last good one.
-    pub async fn follow(&self, authority: &CertificateAuthority, clock: Clock) -> ! {
+    pub async fn follow(&self, authority: &CertificateAuthority, clock: Clock) -> Infallible {
         let mut watch = FileWatch::of_folders([self.path.clone()]);
         let source = format!("folder {}", self.path.display());
         let mut told = String::new();

@@ -129,13 +129,19 @@ impl IdentityArgs {
             ("--ca-cert-file", &self.ca_cert_file),
         ];
         let (given, missing): (Vec<_>, Vec<_>) = files.iter().partition(|(_, path)| {
-            path.as_ref().is_some_and(|path| !path.as_os_str().is_empty())
+            path.as_ref()
+                .is_some_and(|path| !path.as_os_str().is_empty())
         });
         let names = |files: &[&(&str, _)]| {
             let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
             names.join(" and ")
         };
-        (!given.is_empty() && !missing.is_empty())
-            .then(|| format!("{} has no effect without {}", names(&given), names(&missing)))
+        (!given.is_empty() && !missing.is_empty()).then(|| {
+            format!(
+                "{} has no effect without {}",
+                names(&given),
+                names(&missing)
+            )
+        })
     }
 }

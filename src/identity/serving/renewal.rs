@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,7 +29,7 @@ pub async fn serve_issued(
     tls: ServerTls,
     mut names: watch::Receiver<BTreeSet<String>>,
     (lifetime, clock): (Duration, Clock),
-) -> ! {
+) -> Infallible {
     let mut generation = authority.subscribe();
     let mut told = String::new();
     loop {
@@ -148,7 +149,7 @@ pub async fn serve_files(
     authority: CertificateAuthority,
     tls: ServerTls,
     clock: Clock,
-) -> ! {
+) -> Infallible {
     let mut watch = FileWatch::of_files([&files.certificate, &files.key, &files.roots]);
     let mut generation = authority.subscribe();
     let (mut told, mut roots, mut current) = (String::new(), None, None);
