@@ -26,9 +26,13 @@ use isthmus::{
     model::{ClusterId, LabelSelector, MeshConfig},
     registry::kube::ApiClients,
 };
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{
+    authentication::v1::TokenRequest,
+    core::v1::{ConfigMap, ServiceAccount},
+};
 use kube::{
     Api, Client, ResourceExt,
+    api::PostParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use support::kube::ApiServer;
@@ -407,4 +411,31 @@ async fn without_an_election_the_lock_is_not_touched() {
     until_holds(&api, "shop", &text).await;
     assert!(holder(&api).await.is_none());
     plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_roles_of_the_deployment_are_enough() {
+    let (server, admin) = start().await;
+    server.apply_yaml(include_str!("../deploy/rbac.yaml")).await;
+    let account =
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: istiod, namespace: istio-system}}";
+    server.apply_yaml(account).await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), "istio-system");
+    let (params, request) = (PostParams::default(), TokenRequest::default());
+    let answer = accounts.create_token_request("istiod", &params, &request);
+    let status = answer.await.expect("an answer").status;
+    let token = status.and_then(|s| s.token).expect("a token");
+    let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig(&token)).expect("a kubeconfig");
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let client = Client::try_from(config.expect("a configuration")).expect("a client");
+
+    let (first, second) = (pem("first"), pem("second"));
+    let plane = Plane::start(self::options("a"), clients(&[("own", &client)]), &first);
+    let all = ["default", "istio-system", "kube-system", "shop"];
+    until_only(&admin, &all, &first).await;
+    plane.root.send_replace(Arc::from(second.as_str()));
+    until_only(&admin, &all, &second).await;
+    plane.stop().await;
+    assert_eq!(holder(&admin).await.as_deref(), Some(""));
 }

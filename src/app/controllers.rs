@@ -1,10 +1,10 @@
 //! Starts what writes to clusters.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::App;
+use super::{App, clock::now};
 use crate::config::{Config, KubeSource};
 use crate::controllers::{self, Inputs, Metrics, Options, Pace};
 use crate::mesh::SnapshotReader;
@@ -16,24 +16,29 @@ pub(super) fn start(
     app: &mut App,
     source: &KubeSource,
     clients: ApiClients,
-    root: watch::Receiver<Arc<str>>,
+    mut root: watch::Receiver<Arc<str>>,
     snapshots: SnapshotReader,
 ) {
     let metrics = Metrics::default();
     let register = |registry: &mut _| metrics.register(registry);
     app.views.metrics.with(register);
     let options = options(&app.config, source, metrics);
-    let inputs = Inputs {
-        clients,
-        root,
-        snapshots,
-    };
     let (ready, stop) = (app.ready.clone(), app.stop.clone());
     app.tasks.spawn("the controllers", async move {
-        // Which namespaces count is known with the first snapshot.
-        if stop.run_until_cancelled(ready.cancelled()).await.is_none() {
+        // Which namespaces count is known with the first snapshot, and the root
+        // with the first serving certificate.
+        let known = async {
+            ready.cancelled().await;
+            root.wait_for(|root| !root.is_empty()).await.is_ok()
+        };
+        if stop.run_until_cancelled(known).await != Some(true) {
             return Ok(());
         }
+        let inputs = Inputs {
+            clients,
+            root,
+            snapshots,
+        };
         Ok(controllers::run(options, inputs, stop).await?)
     });
 }
@@ -50,11 +55,7 @@ fn options(config: &Config, source: &KubeSource, metrics: Metrics) -> Options {
         pace: Pace {
             lease: settings.lease,
         },
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the process's one wall clock for locks"
-        )]
-        clock: SystemTime::now,
+        clock: now,
         config_map: Arc::from(settings.root_cert_map.as_str()),
         metrics,
     }

@@ -1,7 +1,9 @@
 //! Wires the modules, owns every task, drains on shutdown.
 
 mod check;
+mod clock;
 mod controllers;
+mod identity;
 mod listen;
 mod secure;
 mod sources;
@@ -24,15 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::check::{Findings, check};
-use self::secure::{Identity, Served, Sockets};
+use self::secure::{Served, Sockets};
 use self::tasks::{Task, Tasks};
 use self::writer::{Flush, WriterLoop};
 use crate::admin::{self, Views};
 use crate::config::{Config, ListenAddress};
-use crate::identity::{
-    CertificateAuthority, Lifetimes,
-    serving::{Refusals, ServerTls},
-};
 use crate::mesh::{Index, SnapshotReader, Writer};
 use crate::registry::dns;
 use crate::registry::kube::ApiClients;
@@ -65,10 +63,6 @@ impl App {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         warn_of(&config);
         let sockets = Sockets::bind(&config)?;
-        let identity = Identity {
-            authority: CertificateAuthority::new(Lifetimes::default()),
-            tls: ServerTls::new(Refusals::default()),
-        };
         let mut app = Self {
             addresses: sockets.addresses()?,
             views: Views {
@@ -84,6 +78,7 @@ impl App {
         let starting = app.views.readiness.block("the first snapshot");
         app.serve_pages()?;
         let (snapshots, flushes, synced) = app.ingest()?;
+        let identity = identity::start(&mut app, &snapshots)?;
         let open = Arc::new(AtomicBool::new(false));
         let served = Served {
             snapshots,

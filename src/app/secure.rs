@@ -4,17 +4,15 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
-    time::SystemTime,
 };
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 
-use super::{App, listen};
+use super::{App, clock::now, identity::Identity, listen};
 use crate::ads::{self, NodeReader};
 use crate::auth::{self, Authenticators, Gate, JwtRule, KubernetesTokens, Policy, TokenReviews};
 use crate::config::{Config, Source};
-use crate::identity::{CertificateAuthority, serving::ServerTls};
 use crate::mesh::SnapshotReader;
 use crate::registry::kube::ApiClients;
 use crate::server::{self, Certificates, Listener};
@@ -25,15 +23,6 @@ use crate::xds::ProxyResources;
 pub(super) struct Sockets {
     plaintext: Option<TcpListener>,
     secure: Option<TcpListener>,
-}
-
-/// What the mesh knows of itself, for those who serve it.
-#[derive(Debug, Clone)]
-pub(super) struct Identity {
-    /// Signs certificates of workloads.
-    pub(super) authority: CertificateAuthority,
-    /// What connections are secured with.
-    pub(super) tls: ServerTls,
 }
 
 /// What streams read.
@@ -111,7 +100,7 @@ fn state(app: &App, served: Served) -> Result<server::State> {
         }),
         ready: served.ready,
         gate: Some(gate),
-        certificates: Some(certificates),
+        certificates: config.identity.ca_server.then_some(certificates),
         connections: Arc::default(),
         metrics: metrics.with(server::Metrics::register),
     })
@@ -147,10 +136,4 @@ fn gate(app: &App, served: &Served) -> Result<Gate> {
         },
         authenticators: Authenticators::new(options, served.snapshots.clone(), now),
     })
-}
-
-/// The one clock that tells the time of day.
-#[allow(clippy::disallowed_methods, reason = "this is what is injected")]
-pub(super) fn now() -> SystemTime {
-    SystemTime::now()
 }

@@ -2,6 +2,7 @@
 //! start and passed down. No other module reads either.
 
 mod args;
+mod identity;
 mod listen;
 mod log_levels;
 mod values;
@@ -9,6 +10,7 @@ mod values;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 pub use args::DiscoveryArgs;
+pub use identity::{CertProvider, Identity, TlsFiles};
 pub use listen::{ListenAddress, ListenError};
 pub use log_levels::LogLevels;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub mesh_config: Option<PathBuf>,
     /// File that wins over the `ConfigMap`'s networks.
     pub networks_config: Option<PathBuf>,
+    /// Certificate authority and serving certificate.
+    pub identity: Identity,
     /// Addresses.
     pub listen: Listen,
     /// What is written to clusters.

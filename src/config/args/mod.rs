@@ -5,6 +5,7 @@ mod auth;
 mod behaviour;
 mod clusters;
 mod controllers;
+mod identity;
 mod serving;
 mod unused;
 
@@ -12,7 +13,7 @@ use clap::Args;
 
 use self::{
     auth::AuthArgs, behaviour::BehaviourArgs, clusters::ClusterArgs, controllers::ControllerArgs,
-    serving::ServingArgs, unused::UnusedArgs,
+    identity::IdentityArgs, serving::ServingArgs, unused::UnusedArgs,
 };
 use super::{Config, ConfigError};
 
@@ -23,6 +24,8 @@ pub struct DiscoveryArgs {
     clusters: ClusterArgs,
     #[command(flatten, next_help_heading = "Listening and streams")]
     serving: ServingArgs,
+    #[command(flatten, next_help_heading = "Certificates")]
+    identity: IdentityArgs,
     #[command(flatten, next_help_heading = "Authentication")]
     auth: AuthArgs,
     #[command(flatten, next_help_heading = "What is written to clusters")]
@@ -39,6 +42,7 @@ impl DiscoveryArgs {
         let Self {
             clusters,
             serving,
+            identity,
             auth,
             controllers,
             behaviour,
@@ -58,7 +62,11 @@ impl DiscoveryArgs {
             ),
             mesh_config: mesh.file,
             networks_config: networks.file,
-            missing: mesh.missing.into_iter().chain(networks.missing).collect(),
+            missing: [mesh.missing, networks.missing, identity.incomplete()]
+                .into_iter()
+                .flatten()
+                .collect(),
+            identity: identity.identity(),
             revision: clusters.revision,
             features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),

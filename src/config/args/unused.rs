@@ -31,12 +31,6 @@ macro_rules! unused {
 unused! {
     /// Webhook listener: with injection
     https_addr "https-addr" "httpsAddr",
-    /// CA certificate of the TLS listener
-    ca_cert_file "ca-cert-file" "caCertFile",
-    /// Certificate of the TLS listener
-    tls_cert_file "tls-cert-file" "tlsCertFile",
-    /// Key of the TLS listener
-    tls_key_file "tls-key-file" "tlsKeyFile",
     /// Cipher suites of the TLS listener
     tls_cipher_suites "tls-cipher-suites" "tls_cipher_suites",
     /// Least TLS version of the TLS listener
@@ -72,6 +66,7 @@ unused! {
 /// nothing of behaviour.
 const KNOWN: &[&str] = &[
     "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+    "PILOT_CERT_PROVIDER",
     "PILOT_CA_CERT_CONFIGMAP",
     "PILOT_DEBOUNCE_AFTER",
     "PILOT_DEBOUNCE_MAX",
