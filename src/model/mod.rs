@@ -6,6 +6,7 @@
 
 mod cluster_local;
 mod cluster_name;
+mod connection_pool;
 mod destination_rule;
 mod duration;
 mod endpoint;
@@ -25,16 +26,15 @@ mod selector;
 mod service;
 mod spiffe;
 mod traffic_distribution;
+mod traffic_policy;
 mod type_url;
 mod view;
 mod virtual_service;
 
 pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
-pub use destination_rule::{
-    ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
-    OutlierDetection, PolicySettings, Subset, TlsSetting, TrafficPolicy, ZoneAwareLb,
-};
+pub use connection_pool::{ConnectionPool, TcpKeepalive};
+pub use destination_rule::{DestinationRule, Subset};
 pub use duration::parse_duration;
 pub use endpoint::{
     Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
@@ -69,6 +69,10 @@ pub use service::{
 };
 pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
+pub use traffic_policy::{
+    ConsistentHash, Distribute, Failover, HashKey, HashTable, LoadBalancer, LocalityLb,
+    OutlierDetection, PolicySettings, RetryBudget, TlsSetting, TrafficPolicy, Warmup, ZoneAwareLb,
+};
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};
 pub use virtual_service::{

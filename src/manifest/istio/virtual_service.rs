@@ -11,6 +11,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::{Deserialize, de::IgnoredAny};
 
+pub(in crate::manifest) use actions::RetryRule;
+
 use super::{export_to, full_name};
 use crate::manifest::{
     Problem, Scope,

@@ -58,8 +58,9 @@ pub(super) fn discovery(state: &ServiceState, key: &ClusterKey) -> Option<Discov
     let passthrough = rule(state, key).is_some_and(|rule| {
         let port = key.cluster.port;
         // istiod: a subset's cluster starts from the type of the whole service's.
-        policy::is_passthrough(&rule.effective("", port))
-            || policy::is_passthrough(&rule.effective(&key.cluster.subset, port))
+        let none = PolicySettings::default();
+        policy::is_passthrough(&rule.effective("", port, &none))
+            || policy::is_passthrough(&rule.effective(&key.cluster.subset, port, &none))
     });
     Some(if passthrough {
         DiscoveryType::OriginalDst
@@ -90,10 +91,12 @@ pub(super) fn encode(
     }
     draft.describe([&*state.service]);
     let rule = rule(state, key);
-    let settings = rule.map_or_else(PolicySettings::default, |rule| {
-        rule.effective(&key.cluster.subset, key.cluster.port)
-    });
-    policy::apply(&mut draft, state, &settings);
+    let default = &state.mesh.default_policy;
+    let settings = rule.map_or_else(
+        || default.clone(),
+        |rule| rule.effective(&key.cluster.subset, key.cluster.port, default),
+    );
+    policy::apply(&mut draft, state, key, &settings);
     if key.cluster.subset.is_empty() && key.cluster.direction == Direction::Outbound {
         keep_draining(&mut draft, state.service.persistent_session);
     }
