@@ -5,6 +5,7 @@ mod client;
 pub mod eds;
 mod egress;
 pub mod endpoint_policy;
+mod http_route;
 mod lds;
 pub mod locality_lb;
 mod mtls;
