@@ -63,6 +63,7 @@ struct Mesh<'a> {
     discovery_selectors: List<Selector<'a>>,
     default_service_export_to: List<Text<'a>>,
     default_destination_rule_export_to: List<Text<'a>>,
+    default_virtual_service_export_to: List<Text<'a>>,
     connect_timeout: Text<'a>,
     dns_refresh_rate: Text<'a>,
     protocol_detection_timeout: Text<'a>,
@@ -223,6 +224,7 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
     let discovery_host = discovery_host(mesh).unwrap_or(default.discovery_host);
     let selectors = mesh.discovery_selectors.iter().enumerate();
     let selectors = selectors.map(|(i, s)| s.read(&format!("discoverySelectors[{i}]")));
+    let locality = mesh.locality_lb_setting.as_ref().map(Locality::read);
     let text = |given: &Text<'_>, default: Arc<str>| given.filled().map_or(default, Arc::from);
     Ok(MeshConfig {
         trust_domain: text(&mesh.trust_domain, default.trust_domain),
@@ -232,17 +234,14 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
             .root_namespace
             .filled()
             .map_or(default.root_namespace, Namespace::from),
-        locality_lb: mesh
-            .locality_lb_setting
-            .as_ref()
-            .map(Locality::read)
-            .unwrap_or_default(),
+        locality_lb: locality.unwrap_or_default(),
         zone_aware: mesh.zone_aware_lb_setting.as_ref().map(ZoneAware::read),
         outbound_policy: outbound.transpose()?.unwrap_or(default.outbound_policy),
         cluster_local: cluster_local(mesh, domain, &discovery_host),
         discovery_selectors: selectors.collect::<Result<_, _>>()?,
         default_service_export_to: export_to(&mesh.default_service_export_to),
         default_rule_export_to: export_to(&mesh.default_destination_rule_export_to),
+        default_virtual_service_export_to: export_to(&mesh.default_virtual_service_export_to),
         connect_timeout: time(
             "connectTimeout",
             &mesh.connect_timeout,

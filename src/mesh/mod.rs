@@ -22,6 +22,7 @@ pub mod service_entry;
 mod service_state;
 mod sharded;
 mod snapshot;
+mod virtual_services;
 mod workloads;
 
 pub use changes::{ChangeLog, ChangeSet, Changes};
@@ -36,3 +37,4 @@ pub use service_state::{ClusterKey, EdsKey, ServiceState};
 pub use snapshot::{
     ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
 };
+pub use virtual_services::VirtualServices;

@@ -34,6 +34,8 @@ pub struct MeshConfig {
     pub default_service_export_to: ExportTo,
     /// `defaultDestinationRuleExportTo`.
     pub default_rule_export_to: ExportTo,
+    /// `defaultVirtualServiceExportTo`.
+    pub default_virtual_service_export_to: ExportTo,
     /// `connectTimeout`.
     pub connect_timeout: Duration,
     /// `dnsRefreshRate`.
@@ -67,6 +69,7 @@ impl Default for MeshConfig {
             discovery_selectors: Vec::new(),
             default_service_export_to: ExportTo::Everyone,
             default_rule_export_to: ExportTo::Everyone,
+            default_virtual_service_export_to: ExportTo::Everyone,
             connect_timeout: Duration::from_secs(10),
             dns_refresh_rate: Duration::from_mins(1),
             outbound_port: 15001,

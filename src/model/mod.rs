@@ -12,6 +12,8 @@ mod duration;
 mod endpoint;
 mod export_to;
 mod features;
+mod gateway;
+mod http_route;
 mod id;
 mod istio;
 mod kube;
@@ -27,6 +29,7 @@ mod spiffe;
 mod traffic_distribution;
 mod type_url;
 mod view;
+mod virtual_service;
 
 pub use client_tls::{ClientTls, TlsSetting};
 pub use cluster_local::ClusterLocalHosts;
@@ -41,11 +44,17 @@ pub use endpoint::{
 };
 pub use export_to::ExportTo;
 pub use features::Features;
+pub use gateway::{Gateway, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
+pub use http_route::{
+    AbortStatus, Body, CorsPolicy, Delegate, DirectResponse, Fault, HeaderChanges,
+    HeaderOperations, HttpDestination, HttpMatch, HttpRoute, Mirror, Redirect, RedirectCode,
+    RedirectPort, Retries, Rewrite, Share, StringMatch,
+};
 pub use id::{ClusterId, Hostname, Namespace, NetworkId};
 pub use istio::{
-    CaptureMode, EgressListener, Gateway, GatewayServer, HostPattern, IngressListener, Location,
-    MtlsMode, OutboundPolicy, PeerAuthentication, ServerTlsMode, ServiceEntry, ServiceEntryPort,
-    ServiceEntryResolution, Sidecar, WorkloadEntry, WorkloadTarget,
+    CaptureMode, EgressListener, HostPattern, IngressListener, Location, MtlsMode, OutboundPolicy,
+    PeerAuthentication, ServiceEntry, ServiceEntryPort, ServiceEntryResolution, Sidecar,
+    WorkloadEntry, WorkloadTarget,
 };
 pub use kube::{
     EndpointSlice, GatewayApiListener, KubeGateway, KubeNamespace, KubeNode, KubeService,
@@ -66,6 +75,10 @@ pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};
+pub use virtual_service::{
+    ConnectionMatch, Destination, GatewayName, Source, SourceMatch, TcpRoute, TlsMatch, TlsRoute,
+    VirtualService, WeightedDestination,
+};
 
 /// When and where an object was made: the order in which istiod lets objects
 /// win over each other (oldest first, then by name).
