@@ -8,10 +8,12 @@
 pub mod admin;
 pub mod ads;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod controllers;
+pub mod identity;
 pub mod manifest;
 pub mod mesh;
 pub mod model;

@@ -28,6 +28,7 @@ use self::writer::{Flush, WriterLoop};
 use crate::admin::{self, Views};
 use crate::ads::{self, NodeReader};
 use crate::config::{Config, ListenAddress};
+use crate::identity::CertificateAuthority;
 use crate::mesh::{Index, SnapshotReader, Writer};
 use crate::registry::dns;
 use crate::registry::kube::ApiClients;
@@ -47,6 +48,8 @@ pub struct App {
     views: Views,
     /// API clients of the clusters; none without Kubernetes.
     clients: ApiClients,
+    /// Signs workload certificates, where this control plane does.
+    authority: Option<CertificateAuthority>,
     stop: CancellationToken,
     /// Cancelled once ADS is open.
     ready: CancellationToken,
@@ -68,6 +71,7 @@ impl App {
                 metrics: Registry::default(),
             },
             clients: ApiClients::default(),
+            authority: None,
             stop: CancellationToken::new(),
             ready: CancellationToken::new(),
             tasks: Tasks::default(),
@@ -77,7 +81,10 @@ impl App {
         app.serve_pages()?;
         let (snapshots, flushes, synced) = app.ingest()?;
         let open = Arc::new(AtomicBool::new(false));
-        app.serve_streams(listener, snapshots, Arc::clone(&open));
+        app.serve_streams(listener, snapshots.clone(), Arc::clone(&open));
+        if let Some(authority) = app.authority.clone() {
+            controllers::start(&mut app, authority, snapshots);
+        }
         let ready = app.ready.clone();
         app.tasks.spawn_once("the first snapshot", async move {
             first_snapshot(synced, flushes).await?;

@@ -14,6 +14,7 @@ mod resources;
 pub mod split_horizon;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 pub mod view;
 

@@ -73,6 +73,7 @@ fn state(service: Service) -> Arc<ServiceState> {
     Arc::new(ServiceState {
         service: Arc::new(service),
         endpoints: Vec::new(),
+        peers: Arc::default(),
         rules: Arc::from([]),
         networks: Arc::new(NetworkTable::default()),
         mesh: Arc::new(MeshConfig::default()),

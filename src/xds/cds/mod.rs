@@ -11,6 +11,7 @@ mod outbound;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod upstream_tls;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -23,8 +24,8 @@ use super::eds;
 use super::resources::{ResourceList, sorted};
 use crate::mesh::{ClusterKey, EdsKey, MemoKey, Scope, ServiceState, Snapshot};
 use crate::model::{
-    ClusterName, Hostname, InterceptionMode, IpFamily, Labels, Namespace, NetworkView, NodeKind,
-    ServerTlsMode,
+    ClusterName, Hostname, InterceptionMode, IpFamily, IstioFilters, Labels, Namespace,
+    NetworkView, NodeKind, ServerTlsMode,
 };
 use crate::wire::EncodedResource;
 
@@ -55,7 +56,7 @@ struct OutboundClass {
     labels: Labels,
     /// Its Envoy forwards by SNI.
     sni_dnat: bool,
-    metadata_exchange: bool,
+    filters: IstioFilters,
     /// Views of the clusters that carry their endpoints, by name.
     dns: Vec<(ClusterName, NetworkView)>,
     /// Which addresses are asked for by DNS; the default where no cluster does.
@@ -71,7 +72,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
         namespace: client.proxy.namespace.clone(),
         labels: rule_labels(client),
         sni_dnat: forwards_by_sni(client),
-        metadata_exchange: client.has_extension("metadata_exchange"),
+        filters: client.filters(),
         family: match dns.as_slice() {
             [] => IpFamily::default(),
             _ => client.proxy.ips.family(),
@@ -105,7 +106,7 @@ fn build(client: &Client, key: &ListKey) -> ResourceList {
     }
     let mut own = vec![fixed::black_hole(timeout)];
     if class.kind == NodeKind::Sidecar {
-        own.push(fixed::passthrough(timeout, class.metadata_exchange));
+        own.push(fixed::passthrough(timeout, class.filters));
     }
     if let Some(inbound) = &key.inbound {
         own.push(fixed::inbound_passthrough(timeout, inbound.family));
@@ -135,7 +136,7 @@ fn append_service(
                 cluster,
                 kind: class.kind,
                 rule,
-                metadata_exchange: class.metadata_exchange,
+                filters: class.filters,
                 dns: dns.clone(),
             };
             all.extend(encoded(state, key));

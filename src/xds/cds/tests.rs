@@ -286,7 +286,7 @@ fn persistent_sessions_keep_draining_endpoints() {
 #[test]
 fn metadata_names_service_rule_and_subset() {
     let settings = PolicySettings {
-        tls: Some(TlsSetting::Simple),
+        tls: Some(Arc::new(TlsSetting::Simple.into())),
         ..PolicySettings::default()
     };
     let web = web().rule(settings, &["v1"]);
@@ -425,7 +425,7 @@ fn a_change_of_endpoints_keeps_the_list() {
 fn equal_input_makes_equal_bytes() {
     let made = || {
         let settings = PolicySettings {
-            tls: Some(TlsSetting::Mutual),
+            tls: Some(Arc::new(TlsSetting::Mutual.into())),
             ..PolicySettings::default()
         };
         let snapshot = snapshot([web().rule(settings, &["v1"])]);

@@ -17,18 +17,10 @@ use envoy_types::pb::envoy::extensions::filters::{
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
+use crate::model::IstioFilters;
 use crate::wire::proto;
 use crate::xds::pb;
 use crate::xds::value::{Fields, Value, encode_struct};
-
-/// Which of istio's own HTTP filters the proxy's Envoy has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct IstioFilters {
-    /// `istio.alpn`.
-    pub(super) alpn: bool,
-    /// Peer metadata.
-    pub(super) peer_metadata: bool,
-}
 
 /// A connection manager that routes by the RDS resource `routes`.
 pub(super) fn manager(

@@ -18,8 +18,8 @@ use envoy_types::pb::envoy::extensions::filters::{
 use prost::{Message, Name};
 
 use super::entries::{Chain, Destination, Entry};
-use super::http::{self, IstioFilters};
-use crate::model::TypeUrl;
+use super::http;
+use crate::model::{IstioFilters, TypeUrl};
 use crate::wire::EncodedResource;
 use crate::xds::pb;
 

@@ -9,7 +9,6 @@ mod tests;
 use std::{collections::BTreeSet, sync::Arc};
 
 use entries::{Entries, Kind, Wish};
-use http::IstioFilters;
 use listener::Style;
 
 use super::client::Client;
@@ -18,8 +17,8 @@ use super::resources::{ResourceList, sorted};
 use super::{cds, pb};
 use crate::mesh::MemoKey;
 use crate::model::{
-    CaptureMode, ClusterId, InterceptionMode, IpFamily, MeshConfig, NodeKind, OutboundPolicy,
-    Protocol, Service,
+    CaptureMode, ClusterId, InterceptionMode, IpFamily, IstioFilters, MeshConfig, NodeKind,
+    OutboundPolicy, Protocol, Service,
 };
 
 /// Proxies with the same listeners: all that they depend on beside the
@@ -54,10 +53,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
         unprivileged: proxy.unprivileged,
         own_ports: proxy.own_ports.clone(),
         http_proxy_port: proxy.http_proxy_port,
-        filters: IstioFilters {
-            alpn: client.has_extension("istio.alpn"),
-            peer_metadata: client.has_extension("peer_metadata"),
-        },
+        filters: client.filters(),
     };
     let memo = client.snapshot.memo();
     let list = memo.get_or_make(key, |key| build(client, key));
