@@ -2,6 +2,7 @@
 //! start and passed down. No other module reads either.
 
 mod args;
+mod identity;
 mod listen;
 mod log_levels;
 mod values;
@@ -9,8 +10,11 @@ mod values;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 pub use args::DiscoveryArgs;
+pub use identity::{CertProvider, Identity, TlsFiles};
 pub use listen::{ListenAddress, ListenError};
 pub use log_levels::LogLevels;
+
+use ipnet::IpNet;
 
 use crate::model::{ClusterId, Features, Namespace};
 
@@ -32,12 +36,16 @@ pub struct Config {
     pub mesh_config: Option<PathBuf>,
     /// File that wins over the `ConfigMap`'s networks.
     pub networks_config: Option<PathBuf>,
+    /// Certificate authority and serving certificate.
+    pub identity: Identity,
     /// Addresses.
     pub listen: Listen,
     /// What is written to clusters.
     pub controllers: Controllers,
     /// Limits and keepalive of streams.
     pub streams: Streams,
+    /// Who may call.
+    pub auth: Auth,
     /// Least time between two publishes.
     pub debounce: Duration,
     /// API group and version of Multi-Cluster Services.
@@ -96,15 +104,34 @@ pub struct Controllers {
     pub root_cert_map: String,
 }
 
-/// Listening addresses; pages have none where the flag is empty.
+/// Listening addresses; none where the flag is empty.
 #[derive(Debug, Clone)]
 pub struct Listen {
     /// Readiness, metrics and version.
     pub http: Option<ListenAddress>,
-    /// Plain-text ADS.
-    pub grpc: ListenAddress,
+    /// Plain-text ADS; there is this one, the next, or both.
+    pub grpc: Option<ListenAddress>,
+    /// ADS and certificates over TLS.
+    pub secure: Option<ListenAddress>,
     /// The same pages as `http`, on the port where istiod has its metrics.
     pub monitoring: Option<ListenAddress>,
+}
+
+/// Who may call, and how they show who they are.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// An OIDC issuer to trust, as JSON (`JWT_RULE`).
+    pub jwt_rule: Option<String>,
+    /// Audiences of tokens that are accepted.
+    pub audiences: Vec<String>,
+    /// Gateways whose word on certificates is believed.
+    pub trusted_gateways: Vec<IpNet>,
+    /// Callers of ADS over TLS must show who they are.
+    pub ads: bool,
+    /// Those in plain text too.
+    pub plaintext: bool,
+    /// A proxy may only be who its caller is.
+    pub identity_check: bool,
 }
 
 /// Limits of streams.
@@ -152,7 +179,7 @@ pub enum ConfigError {
         problem: &'static str,
     },
     /// No address for ADS.
-    #[error("--grpc-addr is empty; isthmus has no other ADS listener yet, so give it an address")]
+    #[error("--grpc-addr and --secure-grpc-addr are empty; give one of them an address")]
     NoAds,
     /// An address does not parse or resolve.
     #[error("{flag}: {problem}")]

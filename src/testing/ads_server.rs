@@ -18,7 +18,7 @@ use super::ads_world::FakeWorld;
 use crate::ads::{Options, Resources};
 use crate::mesh::{ChangeSet, Snapshot, SnapshotReader, Update, Writer};
 use crate::model::Proxy;
-use crate::server::{self, Config, Connections, Metrics, State};
+use crate::server::{self, Config, Connections, Listener, Metrics, State};
 
 /// A world that streams read, and its one writer.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ impl Published {
             sessions: Arc::new(Options::default()),
             snapshots: reader.clone(),
             resources: Box::new(newest),
+            gate: None,
+            certificates: None,
             ready: Arc::new(AtomicBool::new(true)),
             connections: Arc::default(),
             metrics: Metrics::default(),
@@ -88,7 +90,8 @@ impl AdsServer {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let serve = server::serve(listener, Arc::clone(&state), stopped);
+        let listeners = vec![Listener::plaintext(listener)];
+        let serve = server::serve(listeners, Arc::clone(&state), stopped);
         #[allow(
             clippy::disallowed_methods,
             reason = "the parent is the test, which ends it by dropping the server"
