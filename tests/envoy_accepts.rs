@@ -30,9 +30,9 @@ use isthmus::model::{
     PersistentSession, PolicySettings, Protocol, Proxy, ProxyIps, Resolution, TargetPort,
     TlsSetting, TrafficDistribution, TypeUrl, ZoneAwareLb,
 };
+use isthmus::testing::gateways::auto_passthrough;
 use isthmus::testing::snapshot::{
-    ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
-    snapshot_of,
+    ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot_of,
 };
 use isthmus::wire::EncodedResource;
 use isthmus::xds::ProxyResources;

@@ -12,6 +12,7 @@ mod duration;
 mod endpoint;
 mod export_to;
 mod features;
+mod gateway;
 mod http_route;
 mod id;
 mod istio;
@@ -44,6 +45,7 @@ pub use endpoint::{
 };
 pub use export_to::ExportTo;
 pub use features::Features;
+pub use gateway::{Gateway, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
 pub use http_route::{
     AbortStatus, Body, CorsPolicy, Delegate, DirectResponse, Fault, HeaderChanges,
     HeaderOperations, HttpDestination, HttpMatch, HttpRoute, Mirror, Redirect, RedirectCode,
@@ -51,9 +53,9 @@ pub use http_route::{
 };
 pub use id::{ClusterId, Hostname, Namespace, NetworkId};
 pub use istio::{
-    CaptureMode, EgressListener, Gateway, GatewayServer, HostPattern, IngressListener, Location,
-    MtlsMode, OutboundPolicy, PeerAuthentication, ServerTlsMode, ServiceEntry, ServiceEntryPort,
-    ServiceEntryResolution, Sidecar, WorkloadEntry, WorkloadTarget,
+    CaptureMode, EgressListener, HostPattern, IngressListener, Location, MtlsMode, OutboundPolicy,
+    PeerAuthentication, ServiceEntry, ServiceEntryPort, ServiceEntryResolution, Sidecar,
+    WorkloadEntry, WorkloadTarget,
 };
 pub use kube::{
     EndpointSlice, GatewayApiListener, KubeGateway, KubeNamespace, KubeNode, KubeService,

@@ -8,11 +8,11 @@ use std::{
 
 use crate::mesh::{HostServices, MeshState, Peers, ServiceState, Snapshot, Update};
 use crate::model::{
-    Address, ClusterId, DestinationRule, Discoverability, Endpoint, ExportTo, Gateway,
-    GatewayServer, Health, Hostname, InterceptionMode, Labels, Locality, Namespace, NetworkTable,
-    NodeKind, ObjectMeta, PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps,
-    Registration, Resolution, ServerTlsMode, Service, ServiceKey, ServicePort, ShardKey, Subset,
-    TargetPort, TlsMode, TrafficDistribution, TrafficPolicy, Workload,
+    Address, ClusterId, DestinationRule, Discoverability, Endpoint, ExportTo, Health, Hostname,
+    InterceptionMode, Labels, Locality, Namespace, NetworkTable, NodeKind, ObjectMeta,
+    PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps, Registration,
+    Resolution, Service, ServiceKey, ServicePort, ShardKey, Subset, TargetPort, TlsMode,
+    TrafficDistribution, TrafficPolicy, Workload,
 };
 use crate::wire::Memo;
 
@@ -193,6 +193,7 @@ impl ServiceBuilder {
             features: Arc::clone(&mesh.features),
             eds: Memo::default(),
             clusters: Memo::default(),
+            sni_chains: Memo::default(),
         }
     }
 }
@@ -222,22 +223,6 @@ pub fn snapshot_of(
         ..Update::default()
     };
     Arc::new(Snapshot::default().next(update))
-}
-
-/// An Istio Gateway that forwards by SNI, for pods with the label `istio`.
-pub fn auto_passthrough(istio: &str) -> Arc<Gateway> {
-    Arc::new(Gateway {
-        meta: ObjectMeta::default(),
-        selector: [("istio", istio)].into_iter().collect(),
-        servers: vec![GatewayServer {
-            port: 15443,
-            protocol: Protocol::Tls,
-            name: Arc::from("tls"),
-            bind: Arc::from(""),
-            hosts: vec![Arc::from("*.local")],
-            tls: Some(ServerTlsMode::AutoPassthrough),
-        }],
-    })
 }
 
 /// A sidecar in [`CLUSTER`] and `namespace`, with interception and IPv4.

@@ -286,6 +286,7 @@ impl StateBuilder {
             features: Arc::new(self.features),
             eds: Memo::default(),
             clusters: Memo::default(),
+            sni_chains: Memo::default(),
         }
     }
 }

@@ -20,12 +20,12 @@ pub(super) use fixed::{BLACK_HOLE, PASSTHROUGH};
 use inbound::InboundClass;
 
 use super::client::Client;
-use super::eds;
 use super::resources::{ResourceList, sorted};
+use super::{eds, gateway};
 use crate::mesh::{ClusterKey, EdsKey, MemoKey, Scope, ServiceState, Snapshot};
 use crate::model::{
     ClusterName, Hostname, InterceptionMode, IpFamily, IstioFilters, Labels, Namespace,
-    NetworkView, NodeKind, ServerTlsMode,
+    NetworkView, NodeKind,
 };
 use crate::wire::EncodedResource;
 
@@ -71,7 +71,8 @@ pub(super) fn list(client: &Client) -> ResourceList {
         kind: client.proxy.kind,
         namespace: client.proxy.namespace.clone(),
         labels: rule_labels(client),
-        sni_dnat: forwards_by_sni(client),
+        // istiod: its hosts choose chains, not clusters.
+        sni_dnat: gateway::forwards_by_sni(client),
         filters: client.filters(),
         family: match dns.as_slice() {
             [] => IpFamily::default(),
@@ -81,14 +82,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
     };
     let intercepts = client.proxy.kind == NodeKind::Sidecar
         && client.proxy.interception != InterceptionMode::None;
-    let inbound = intercepts.then(|| InboundClass {
-        cluster: client.proxy.cluster.clone(),
-        namespace: client.proxy.namespace.clone(),
-        labels: client.labels().clone(),
-        ports: client.named_ports(),
-        by_entry: client.is_by_entry(),
-        family: client.proxy.ips.family(),
-    });
+    let inbound = intercepts.then(|| InboundClass::of(client));
     let key = ListKey { outbound, inbound };
     let list = client
         .snapshot
@@ -145,7 +139,7 @@ fn append_service(
 }
 
 /// The outbound clusters of one service, sorted by name.
-fn names(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> Vec<ClusterName> {
+pub(super) fn names(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> Vec<ClusterName> {
     let host = &state.service.key.hostname;
     let rule = rule.and_then(|at| state.rules.get(usize::from(at)));
     let mut subsets: BTreeSet<&str> = BTreeSet::from([""]);
@@ -219,7 +213,8 @@ impl MemoKey for RulesSelectClients {
     type Value = bool;
 }
 
-fn rule_labels(client: &Client) -> Labels {
+/// The labels by which rules choose the client; empty where none does.
+pub(super) fn rule_labels(client: &Client) -> Labels {
     let select = |snapshot: &Snapshot| {
         let mut rules = snapshot.services().flat_map(|s| s.rules.iter());
         rules.any(|rule| !rule.workload_selector.is_empty())
@@ -232,14 +227,17 @@ fn rule_labels(client: &Client) -> Labels {
     }
 }
 
-/// Whether an Istio Gateway with an `AUTO_PASSTHROUGH` server selects the proxy.
-/// Its hosts choose filter chains, not clusters (istiod:
-/// `buildOutboundSniDnatClusters`).
-fn forwards_by_sni(client: &Client) -> bool {
-    let automatic = Some(ServerTlsMode::AutoPassthrough);
-    client.proxy.kind == NodeKind::Router
-        && client.snapshot.mesh().gateways.iter().any(|gateway| {
-            client.labels().contains_all(&gateway.selector)
-                && gateway.servers.iter().any(|server| server.tls == automatic)
-        })
+/// The ports behind the Services in front of a router.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct TargetPorts(InboundClass);
+
+impl MemoKey for TargetPorts {
+    type Value = Arc<[(u16, u16)]>;
+}
+
+/// Pairs of a service port that leads to the proxy, and its port behind it.
+pub(super) fn target_ports(client: &Client) -> Arc<[(u16, u16)]> {
+    let key = TargetPorts(InboundClass::of(client));
+    let find = |key: &TargetPorts| inbound::target_ports(&client.snapshot, &key.0);
+    Arc::clone(&client.snapshot.memo().get_or_make(key, find))
 }

@@ -19,9 +19,10 @@ use crate::model::{
     MeshConfig, OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, Resolution,
     TargetPort, TlsSetting, TrafficDistribution, TypeUrl,
 };
+use crate::testing::gateways::auto_passthrough;
 use crate::testing::snapshot::{
-    CLUSTER, ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
-    snapshot, snapshot_of,
+    CLUSTER, ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot,
+    snapshot_of,
 };
 use crate::xds::tests::{decode, named, names, resources};
 use std::sync::Arc;

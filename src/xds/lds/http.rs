@@ -10,7 +10,10 @@ use envoy_types::pb::envoy::extensions::filters::{
     },
     network::http_connection_manager::v3::{
         HttpConnectionManager, HttpFilter, Rds,
-        http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig},
+        http_connection_manager::{
+            ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+            SetCurrentClientCertDetails, UpgradeConfig,
+        },
         http_filter::ConfigType,
     },
 };
@@ -48,6 +51,30 @@ pub(super) fn manager(
         ..HttpConnectionManager::default()
     };
     manager.set_path_with_escaped_slashes_action(PathWithEscapedSlashesAction::KeepUnchanged);
+    manager
+}
+
+/// As [`manager`], for callers from outside the mesh.
+pub(in crate::xds) fn gateway_manager(
+    stat_prefix: String,
+    routes: &str,
+    filters: IstioFilters,
+) -> HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
+        // Who calls is who connects: anybody can write a header.
+        use_remote_address: pb::boolean(true),
+        http_protocol_options: Some(Http1ProtocolOptions::default()),
+        server_name: "istio-envoy".to_owned(),
+        set_current_client_cert_details: Some(SetCurrentClientCertDetails {
+            subject: pb::boolean(true),
+            cert: true,
+            dns: true,
+            uri: true,
+            ..SetCurrentClientCertDetails::default()
+        }),
+        ..manager(stat_prefix, routes, filters)
+    };
+    manager.set_forward_client_cert_details(ForwardClientCertDetails::SanitizeSet);
     manager
 }
 

@@ -1,8 +1,8 @@
-//! LDS: the outbound listeners of sidecars. Gateways get none yet.
+//! LDS: the listeners of sidecars. Those of routers are in [`super::gateway`].
 
 mod entries;
-mod http;
-mod listener;
+pub(super) mod http;
+pub(super) mod listener;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +14,7 @@ use listener::Style;
 use super::client::Client;
 use super::egress::{self, Egress};
 use super::resources::{ResourceList, sorted};
-use super::{cds, pb};
+use super::{cds, gateway, pb};
 use crate::mesh::MemoKey;
 use crate::model::{
     CaptureMode, ClusterId, InterceptionMode, IpFamily, IstioFilters, MeshConfig, NodeKind,
@@ -43,7 +43,7 @@ impl MemoKey for ListKey {
 pub(super) fn list(client: &Client) -> ResourceList {
     let proxy = &client.proxy;
     if proxy.kind == NodeKind::Router {
-        return Arc::from([]);
+        return gateway::list(client);
     }
     let key = ListKey {
         scope: Arc::clone(client.scope.key()),
