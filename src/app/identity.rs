@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::{App, clock::now, controllers};
 use crate::config::{self, CertProvider, Config, Source};
+use crate::controllers::CaSecrets;
 use crate::identity::{
     CaFolder, CertificateAuthority, Lifetimes, SelfSigned, SigningCa, install, register_expiry,
     self_signed_in,
@@ -76,9 +77,38 @@ fn sign(
     }
     match app.config.source {
         Source::Files(_) => self_signed(app, settings.clone(), authority, snapshots.clone()),
-        Source::Kube(_) => {}
+        Source::Kube(_) => in_secret(app, settings.clone(), authority, snapshots.clone()),
     }
     Ok(())
+}
+
+/// With Kubernetes: a Secret that was plugged in, or that the first replica
+/// makes.
+fn in_secret(
+    app: &mut App,
+    settings: config::Identity,
+    authority: CertificateAuthority,
+    snapshots: SnapshotReader,
+) {
+    let waiting = app
+        .views
+        .readiness
+        .block("the Secret of the certificate authority");
+    let (config, clients) = (app.config.clone(), app.clients.clone());
+    let ready = app.ready.clone();
+    app.spawn_until_stop("the Secret of the certificate authority", async move {
+        // The trust domain is known with the first snapshot.
+        ready.cancelled().await;
+        let secrets = CaSecrets {
+            client: clients.wait_for(&config.cluster_id).await,
+            cluster: config.cluster_id,
+            namespace: Arc::from(&*config.namespace),
+            own_in_cacerts: settings.use_cacerts,
+            wanted: wanted(&settings, &snapshots),
+            clock: now,
+        };
+        match secrets.run(authority, || drop(waiting)).await? {}
+    });
 }
 
 /// Without Kubernetes: a root in a file, or in memory.

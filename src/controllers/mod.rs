@@ -6,6 +6,7 @@
 //! them, the remote ones that name it; a remote cluster that is only read is
 //! never written to.
 
+mod ca_secret;
 mod cluster;
 mod leader;
 mod metrics;
@@ -21,7 +22,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::Writer;
-pub use self::{leader::Pace, metrics::Metrics};
+pub use self::{
+    ca_secret::{CaSecretError, CaSecrets},
+    leader::Pace,
+    metrics::Metrics,
+};
 use crate::mesh::SnapshotReader;
 use crate::model::ClusterId;
 use crate::registry::kube::{ApiClient, ApiClients};

@@ -34,7 +34,7 @@ impl Budget {
         Self { free }
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    pub(super) fn take(&self, bytes: usize) -> bool {
         let take = |free: usize| free.checked_sub(bytes);
         self.free
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
