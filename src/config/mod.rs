@@ -1,6 +1,7 @@
 //! One validated [`Config`] from flags and istiod-named environment, made at
 //! start and passed down. No other module reads either.
 
+mod agent;
 mod args;
 mod listen;
 mod log_levels;
@@ -8,6 +9,11 @@ mod values;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+pub use agent::{
+    AgentArgs, AgentConfig, AgentConfigError, Authority, CertificateFiles, CertificateSource,
+    DnsConfig, DrainConfig, EnvoyConfig, KeyKind, ProxyNode, Roots, ServerCheck, StatsSelection,
+    Upstream,
+};
 pub use args::DiscoveryArgs;
 pub use listen::{ListenAddress, ListenError};
 pub use log_levels::LogLevels;
