@@ -28,11 +28,11 @@ use isthmus::mesh::{MeshState, Snapshot};
 use isthmus::model::{
     ConnectionPool, Failover, InterceptionMode, LoadBalancer, LocalityLb, OutlierDetection,
     PersistentSession, PolicySettings, Protocol, Proxy, ProxyIps, Resolution, TargetPort,
-    TrafficDistribution, TypeUrl, ZoneAwareLb,
+    TlsSetting, TrafficDistribution, TypeUrl, ZoneAwareLb,
 };
+use isthmus::testing::gateways::auto_passthrough;
 use isthmus::testing::snapshot::{
-    ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
-    snapshot_of,
+    ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot_of,
 };
 use isthmus::wire::EncodedResource;
 use isthmus::xds::ProxyResources;
@@ -77,7 +77,7 @@ fn settings() -> [PolicySettings; 4] {
             max_ejection_percent: 50,
             min_health_percent: 20,
         }),
-        tls: None,
+        tls: Some(Arc::new(TlsSetting::IstioMutual.into())),
         connection_pool: Some(ConnectionPool {
             max_connections: Some(1),
             connect_timeout: Some(Duration::from_millis(10)),

@@ -21,22 +21,13 @@ struct Unread {
 }
 
 /// Configurations that go along with the kinds that are read.
-const UNREAD: &[Unread] = &[
-    Unread {
-        group: "networking.istio.io",
-        versions: &["v1", "v1beta1", "v1alpha3"],
-        plural: "virtualservices",
-        name: "VirtualService",
-        scope: "Namespaced",
-    },
-    Unread {
-        group: "gateway.networking.k8s.io",
-        versions: &["v1", "v1beta1"],
-        plural: "gatewayclasses",
-        name: "GatewayClass",
-        scope: "Cluster",
-    },
-];
+const UNREAD: &[Unread] = &[Unread {
+    group: "gateway.networking.k8s.io",
+    versions: &["v1", "v1beta1"],
+    plural: "gatewayclasses",
+    name: "GatewayClass",
+    scope: "Cluster",
+}];
 
 const SHORT_NAMES: &[(&str, &str)] = &[
     ("destinationrules.networking.istio.io", "dr"),

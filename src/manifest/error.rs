@@ -68,7 +68,10 @@ impl Problem {
 
     /// The same problem, of a part that stands at `parent`.
     pub(super) fn below(mut self, parent: fmt::Arguments<'_>) -> Self {
-        self.field = format!("{parent}.{}", self.field);
+        self.field = match &*self.field {
+            "" => parent.to_string(),
+            field => format!("{parent}.{field}"),
+        };
         self
     }
 }

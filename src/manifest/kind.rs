@@ -97,6 +97,7 @@ const TABLE: &[Row] = &[
     row(K::PeerAuthentication, ("security.istio.io", &["v1", "v1beta1"]), ("peerauthentications", "PeerAuthentication"), true, ConfigOnly),
     row(K::Sidecar, (NETWORKING, ISTIO), ("sidecars", "Sidecar"), true, ConfigOnly),
     row(K::Gateway, (NETWORKING, ISTIO), ("gateways", "Gateway"), true, ConfigOnly),
+    row(K::VirtualService, (NETWORKING, ISTIO), ("virtualservices", "VirtualService"), true, ConfigOnly),
 ];
 
 impl Kind {

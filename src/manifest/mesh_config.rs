@@ -51,6 +51,8 @@ pub struct Settings<T> {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 struct Mesh<'a> {
+    trust_domain_aliases: List<Text<'a>>,
+    enable_auto_mtls: Option<bool>,
     trust_domain: Text<'a>,
     root_namespace: Text<'a>,
     locality_lb_setting: Option<Locality<'a>>,
@@ -61,6 +63,7 @@ struct Mesh<'a> {
     discovery_selectors: List<Selector<'a>>,
     default_service_export_to: List<Text<'a>>,
     default_destination_rule_export_to: List<Text<'a>>,
+    default_virtual_service_export_to: List<Text<'a>>,
     connect_timeout: Text<'a>,
     dns_refresh_rate: Text<'a>,
     protocol_detection_timeout: Text<'a>,
@@ -112,6 +115,7 @@ const READ: &[&str] = &[
     "defaultServiceExportTo",
     "discoverySelectors",
     "dnsRefreshRate",
+    "enableAutoMtls",
     "inboundTrafficPolicy",
     "localityLbSetting",
     "outboundTrafficPolicy",
@@ -122,6 +126,7 @@ const READ: &[&str] = &[
     "rootNamespace",
     "serviceSettings",
     "trustDomain",
+    "trustDomainAliases",
     "zoneAwareLbSetting",
 ];
 
@@ -140,7 +145,6 @@ const UNREAD: &[&str] = &[
     "defaultTrafficPolicy",
     "defaultVirtualServiceExportTo",
     "disableEnvoyListenerLog",
-    "enableAutoMtls",
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
     "enableTracing",
@@ -159,7 +163,6 @@ const UNREAD: &[&str] = &[
     "serviceScopeConfigs",
     "tcpKeepalive",
     "tlsDefaults",
-    "trustDomainAliases",
     "verifyCertificateAtClient",
 ];
 
@@ -218,30 +221,27 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
     let default = MeshConfig::default();
     let outbound = mesh.outbound_traffic_policy.as_ref();
     let outbound = outbound.map(|policy| outbound_mode("outboundTrafficPolicy.mode", policy));
-    let inbound = mesh.inbound_traffic_policy.as_ref();
-    let inbound =
-        inbound.map(|policy| one_of("inboundTrafficPolicy.mode", &policy.mode, INBOUND_MODES));
     let discovery_host = discovery_host(mesh).unwrap_or(default.discovery_host);
     let selectors = mesh.discovery_selectors.iter().enumerate();
     let selectors = selectors.map(|(i, s)| s.read(&format!("discoverySelectors[{i}]")));
+    let locality = mesh.locality_lb_setting.as_ref().map(Locality::read);
     let text = |given: &Text<'_>, default: Arc<str>| given.filled().map_or(default, Arc::from);
     Ok(MeshConfig {
         trust_domain: text(&mesh.trust_domain, default.trust_domain),
+        trust_domain_aliases: mesh.trust_domain_aliases.iter().map(Text::arc).collect(),
+        auto_mtls: mesh.enable_auto_mtls.unwrap_or(default.auto_mtls),
         root_namespace: mesh
             .root_namespace
             .filled()
             .map_or(default.root_namespace, Namespace::from),
-        locality_lb: mesh
-            .locality_lb_setting
-            .as_ref()
-            .map(Locality::read)
-            .unwrap_or_default(),
+        locality_lb: locality.unwrap_or_default(),
         zone_aware: mesh.zone_aware_lb_setting.as_ref().map(ZoneAware::read),
         outbound_policy: outbound.transpose()?.unwrap_or(default.outbound_policy),
         cluster_local: cluster_local(mesh, domain, &discovery_host),
         discovery_selectors: selectors.collect::<Result<_, _>>()?,
         default_service_export_to: export_to(&mesh.default_service_export_to),
         default_rule_export_to: export_to(&mesh.default_destination_rule_export_to),
+        default_virtual_service_export_to: export_to(&mesh.default_virtual_service_export_to),
         connect_timeout: time(
             "connectTimeout",
             &mesh.connect_timeout,
@@ -272,9 +272,15 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
             &mesh.protocol_detection_timeout,
             default.protocol_detection_timeout,
         )?,
-        inbound_localhost: inbound.transpose()?.unwrap_or(default.inbound_localhost),
+        inbound_localhost: inbound_localhost(mesh)?,
         discovery_host,
     })
+}
+
+fn inbound_localhost(mesh: &Mesh<'_>) -> Result<bool, Problem> {
+    let policy = mesh.inbound_traffic_policy.as_ref();
+    let mode = policy.map(|p| one_of("inboundTrafficPolicy.mode", &p.mode, INBOUND_MODES));
+    Ok(mode.transpose()?.unwrap_or_default())
 }
 
 fn discovery_host(mesh: &Mesh<'_>) -> Option<Arc<str>> {

@@ -131,6 +131,9 @@ fn read(kind: ObjectKind, json: &[u8], scope: &mut Scope<'_>) -> Result<Object, 
         }
         ObjectKind::Sidecar => Object::Sidecar(istio::sidecar::read(json, scope)?),
         ObjectKind::Gateway => Object::Gateway(istio::gateway::read(json)?),
+        ObjectKind::VirtualService => {
+            Object::VirtualService(istio::virtual_service::read(json, scope)?)
+        }
     })
 }
 

@@ -14,6 +14,7 @@ mod kube_services;
 mod kube_state;
 mod networks;
 pub mod peer_authentication;
+mod peers;
 mod reader;
 pub mod rules;
 pub mod scope;
@@ -21,12 +22,14 @@ pub mod service_entry;
 mod service_state;
 mod sharded;
 mod snapshot;
+mod virtual_services;
 mod workloads;
 
 pub use changes::{ChangeLog, ChangeSet, Changes};
 pub use event::{Change, Event};
 pub use index::{Ignored, Index};
 pub use peer_authentication::PeerAuthentications;
+pub use peers::Peers;
 pub use reader::{SnapshotReader, Writer};
 pub use rules::{RuleClient, Rules};
 pub use scope::{EgressScope, Scope};
@@ -34,3 +37,4 @@ pub use service_state::{ClusterKey, EdsKey, ServiceState};
 pub use snapshot::{
     ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
 };
+pub use virtual_services::VirtualServices;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
-    ChangeLog, ChangeSet, Changes, ServiceState,
+    ChangeLog, ChangeSet, Changes, ServiceState, VirtualServices,
     sharded::{Sharded, Workloads},
 };
 use crate::model::{
@@ -46,6 +46,8 @@ pub struct MeshState {
     pub sidecars: BTreeMap<Namespace, Vec<Arc<Sidecar>>>,
     /// Istio `Gateway`s, oldest first.
     pub gateways: Vec<Arc<Gateway>>,
+    /// `VirtualService`s.
+    pub virtual_services: VirtualServices,
 }
 
 /// Services of one host name; more than one where several namespaces define it.

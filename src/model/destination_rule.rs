@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{ExportTo, Labels, ObjectMeta};
+use super::{ClientTls, ExportTo, Labels, ObjectMeta, TlsSetting};
 
 /// A `DestinationRule`, its host made fully qualified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct PolicySettings {
     /// Ejection of failing hosts.
     pub outlier_detection: Option<OutlierDetection>,
     /// TLS to the host.
-    pub tls: Option<TlsSetting>,
+    pub tls: Option<Arc<ClientTls>>,
     /// Limits of connections and requests.
     pub connection_pool: Option<ConnectionPool>,
 }
@@ -130,20 +130,6 @@ pub struct OutlierDetection {
     pub min_health_percent: u32,
 }
 
-/// `tls.mode`; the files and names of `SIMPLE` and `MUTUAL` come with the TLS
-/// resources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TlsSetting {
-    /// Plain text.
-    Disable,
-    /// TLS with the user's settings.
-    Simple,
-    /// Mutual TLS with the user's certificates.
-    Mutual,
-    /// Mesh mTLS.
-    IstioMutual,
-}
-
 /// `connectionPool`; what CDS needs of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ConnectionPool {
@@ -189,8 +175,9 @@ impl DestinationRule {
         let of = |policy: &TrafficPolicy| {
             let for_port = policy.ports.iter().find(|(number, _)| *number == port);
             for_port
-                .and_then(|(_, settings)| settings.tls)
-                .or(policy.base.tls)
+                .and_then(|(_, settings)| settings.tls.as_ref())
+                .or(policy.base.tls.as_ref())
+                .map(|tls| tls.mode)
         };
         // istio: a subset that the rule does not define has no mode at all.
         match (subset.is_empty(), self.subset(subset)) {
@@ -201,13 +188,34 @@ impl DestinationRule {
     }
 }
 
+impl DestinationRule {
+    /// Whether some part of it sends calls to their original destination.
+    pub fn is_passthrough(&self) -> bool {
+        let policies = self.subsets.iter().map(|subset| &subset.policy);
+        policies.chain([&self.policy]).any(|policy| {
+            let ports = policy.ports.iter().map(|(_, settings)| settings);
+            ports
+                .chain([&policy.base])
+                .any(PolicySettings::is_passthrough)
+        })
+    }
+}
+
+impl PolicySettings {
+    /// Whether calls go to their original destination.
+    pub fn is_passthrough(&self) -> bool {
+        let lb = self.load_balancer.as_ref();
+        lb.and_then(|lb| lb.simple.as_deref()) == Some("PASSTHROUGH")
+    }
+}
+
 impl TrafficPolicy {
     fn overlay(&mut self, over: &TrafficPolicy) {
         let base = &mut self.base;
         let from = over.base.clone();
         base.load_balancer = from.load_balancer.or(base.load_balancer.take());
         base.outlier_detection = from.outlier_detection.or(base.outlier_detection.take());
-        base.tls = from.tls.or(base.tls);
+        base.tls = from.tls.or(base.tls.take());
         base.connection_pool = from.connection_pool.or(base.connection_pool.take());
         if !over.ports.is_empty() {
             self.ports.clone_from(&over.ports);

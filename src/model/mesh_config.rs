@@ -14,6 +14,10 @@ use super::{
 pub struct MeshConfig {
     /// Trust domain of the mesh.
     pub trust_domain: Arc<str>,
+    /// `trustDomainAliases`: its former names, and those of meshes it trusts.
+    pub trust_domain_aliases: Vec<Arc<str>>,
+    /// `enableAutoMtls`: mTLS to every endpoint that takes it.
+    pub auto_mtls: bool,
     /// Namespace of mesh-wide objects.
     pub root_namespace: Namespace,
     /// `localityLbSetting`; none means enabled with no rules.
@@ -30,6 +34,8 @@ pub struct MeshConfig {
     pub default_service_export_to: ExportTo,
     /// `defaultDestinationRuleExportTo`.
     pub default_rule_export_to: ExportTo,
+    /// `defaultVirtualServiceExportTo`.
+    pub default_virtual_service_export_to: ExportTo,
     /// `connectTimeout`.
     pub connect_timeout: Duration,
     /// `dnsRefreshRate`.
@@ -53,6 +59,8 @@ impl Default for MeshConfig {
     fn default() -> Self {
         Self {
             trust_domain: Arc::from("cluster.local"),
+            trust_domain_aliases: Vec::new(),
+            auto_mtls: true,
             root_namespace: Namespace::from("istio-system"),
             locality_lb: LocalityLb::default(),
             zone_aware: None,
@@ -61,6 +69,7 @@ impl Default for MeshConfig {
             discovery_selectors: Vec::new(),
             default_service_export_to: ExportTo::Everyone,
             default_rule_export_to: ExportTo::Everyone,
+            default_virtual_service_export_to: ExportTo::Everyone,
             connect_timeout: Duration::from_secs(10),
             dns_refresh_rate: Duration::from_mins(1),
             outbound_port: 15001,

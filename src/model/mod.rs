@@ -4,6 +4,7 @@
 //! A *cluster* here is always a Kubernetes cluster ([`ClusterId`]); an Envoy
 //! cluster is named by a [`ClusterName`].
 
+mod client_tls;
 mod cluster_local;
 mod cluster_name;
 mod destination_rule;
@@ -11,6 +12,8 @@ mod duration;
 mod endpoint;
 mod export_to;
 mod features;
+mod gateway;
+mod http_route;
 mod id;
 mod istio;
 mod kube;
@@ -19,6 +22,7 @@ mod locality;
 mod mesh_config;
 mod network;
 mod object;
+mod printable;
 mod proxy;
 mod selector;
 mod service;
@@ -26,12 +30,14 @@ mod spiffe;
 mod traffic_distribution;
 mod type_url;
 mod view;
+mod virtual_service;
 
+pub use client_tls::{ClientTls, TlsSetting};
 pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
 pub use destination_rule::{
     ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
-    OutlierDetection, PolicySettings, Subset, TlsSetting, TrafficPolicy, ZoneAwareLb,
+    OutlierDetection, PolicySettings, Subset, TrafficPolicy, ZoneAwareLb,
 };
 pub use duration::parse_duration;
 pub use endpoint::{
@@ -39,11 +45,17 @@ pub use endpoint::{
 };
 pub use export_to::ExportTo;
 pub use features::Features;
+pub use gateway::{Gateway, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
+pub use http_route::{
+    AbortStatus, Body, CorsPolicy, Delegate, DirectResponse, Fault, HeaderChanges,
+    HeaderOperations, HttpDestination, HttpMatch, HttpRoute, Mirror, Redirect, RedirectCode,
+    RedirectPort, Retries, Rewrite, Share, StringMatch,
+};
 pub use id::{ClusterId, Hostname, Namespace, NetworkId};
 pub use istio::{
-    CaptureMode, EgressListener, Gateway, GatewayServer, HostPattern, IngressListener, Location,
-    MtlsMode, OutboundPolicy, PeerAuthentication, ServerTlsMode, ServiceEntry, ServiceEntryPort,
-    ServiceEntryResolution, Sidecar, WorkloadEntry, WorkloadTarget,
+    CaptureMode, EgressListener, HostPattern, IngressListener, Location, MtlsMode, OutboundPolicy,
+    PeerAuthentication, ServiceEntry, ServiceEntryPort, ServiceEntryResolution, Sidecar,
+    WorkloadEntry, WorkloadTarget,
 };
 pub use kube::{
     EndpointSlice, GatewayApiListener, KubeGateway, KubeNamespace, KubeNode, KubeService,
@@ -55,7 +67,8 @@ pub use locality::Locality;
 pub use mesh_config::{DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember};
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
 pub use object::{Object, ObjectKey, ObjectKind};
-pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
+pub use printable::printable;
+pub use proxy::{InterceptionMode, IstioFilters, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
     PersistentSession, Protocol, Registration, Resolution, Service, ServiceKey, ServicePort,
@@ -64,6 +77,10 @@ pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};
+pub use virtual_service::{
+    ConnectionMatch, Destination, GatewayName, Source, SourceMatch, TcpRoute, TlsMatch, TlsRoute,
+    VirtualService, WeightedDestination,
+};
 
 /// When and where an object was made: the order in which istiod lets objects
 /// win over each other (oldest first, then by name).

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::{
     DestinationRule, EndpointSlice, Gateway, KubeGateway, KubeNamespace, KubeNode, KubeService,
     Namespace, ObjectMeta, PeerAuthentication, Pod, ServiceEntry, ServiceExport, ServiceImport,
-    Sidecar, WorkloadEntry,
+    Sidecar, VirtualService, WorkloadEntry,
 };
 
 macro_rules! objects {
@@ -72,6 +72,8 @@ objects! {
     Sidecar(Sidecar),
     /// An Istio `Gateway`.
     Gateway(Gateway),
+    /// A `VirtualService`.
+    VirtualService(VirtualService),
 }
 
 /// Names one object of a cluster.

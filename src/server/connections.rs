@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::metrics::Number;
-use crate::ads::{Session, TypeStatus, Variant, printable};
-use crate::model::{Proxy, TypeUrl};
+use crate::ads::{Session, TypeStatus, Variant};
+use crate::model::{Proxy, TypeUrl, printable};
 
 /// An open stream whose proxy is known.
 #[derive(Debug)]

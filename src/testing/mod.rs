@@ -4,6 +4,7 @@ pub mod ads_server;
 pub mod ads_stream;
 pub mod ads_world;
 pub mod client;
+pub mod gateways;
 pub mod identity;
 pub mod record;
 pub mod snapshot;

@@ -5,15 +5,18 @@ mod client;
 pub mod eds;
 mod egress;
 pub mod endpoint_policy;
+mod gateway;
 mod lds;
 pub mod locality_lb;
 mod mtls;
 mod pb;
 mod rds;
 mod resources;
+mod sds;
 pub mod split_horizon;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 pub mod view;
 

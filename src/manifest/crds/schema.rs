@@ -1,5 +1,7 @@
 //! Schemas of specs. Every object is open: unknown fields pass and stay.
 
+mod virtual_service;
+
 use serde_json::{Map, Value, json};
 
 use crate::model::ObjectKind;
@@ -13,6 +15,7 @@ pub(super) fn spec(kind: ObjectKind) -> Value {
         ObjectKind::PeerAuthentication => peer_authentication(),
         ObjectKind::Sidecar => sidecar(),
         ObjectKind::Gateway => gateway(),
+        ObjectKind::VirtualService => virtual_service::spec(),
         ObjectKind::KubeGateway => kube_gateway(),
         ObjectKind::ServiceImport => service_import(),
         // No spec, or no custom kind.

@@ -1,16 +1,14 @@
 //! `DestinationRule`s.
 
-use std::{net::IpAddr, sync::Arc};
-
 use serde::Deserialize;
 
-use super::{Selector, export_to, traffic_policy::Policy};
+use super::{Selector, export_to, full_name, traffic_policy::Policy};
 use crate::manifest::{
     Problem, Scope,
     json::{List, Map, Text},
     meta::{Manifest, from_json, labels},
 };
-use crate::model::{DestinationRule, ExportTo, Namespace, ObjectKind, Subset, TrafficPolicy};
+use crate::model::{DestinationRule, ExportTo, ObjectKind, Subset, TrafficPolicy};
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
@@ -86,13 +84,4 @@ fn subsets(specs: &[SubsetSpec<'_>], scope: &mut Scope<'_>) -> Result<Vec<Subset
         })
     });
     read.collect()
-}
-
-/// A name without dots is a Service of the rule's own namespace (istio:
-/// `ResolveShortnameToFQDN`); an IPv6 address has no dots either.
-fn full_name(host: &str, namespace: &Namespace, domain: &str) -> Arc<str> {
-    if host == "*" || host.contains('.') || host.parse::<IpAddr>().is_ok() {
-        return Arc::from(host);
-    }
-    Arc::from(format!("{host}.{namespace}.svc.{domain}"))
 }

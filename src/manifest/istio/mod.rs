@@ -1,12 +1,16 @@
 //! Istio's objects.
 
+mod client_tls;
 pub(super) mod destination_rule;
 pub(super) mod gateway;
 pub(super) mod peer_authentication;
 pub(super) mod service_entry;
 pub(super) mod sidecar;
 pub(super) mod traffic_policy;
+pub(super) mod virtual_service;
 pub(super) mod workload_entry;
+
+use std::{net::IpAddr, sync::Arc};
 
 use serde::Deserialize;
 
@@ -20,6 +24,15 @@ use crate::model::{ExportTo, Labels, Namespace};
 /// `exportTo`; none means the mesh's default.
 fn export_to(names: &List<Text<'_>>, own: &Namespace) -> Option<ExportTo> {
     ExportTo::parse(names.iter().map(|n| &**n), own)
+}
+
+/// A name without dots is a Service of the object's own namespace (istio:
+/// `ResolveShortnameToFQDN`); an IPv6 address has no dots either.
+fn full_name(host: &str, namespace: &Namespace, domain: &str) -> Arc<str> {
+    if host == "*" || host.contains('.') || host.parse::<IpAddr>().is_ok() {
+        return Arc::from(host);
+    }
+    Arc::from(format!("{host}.{namespace}.svc.{domain}"))
 }
 
 /// Looks a word up, or says which ones there are.

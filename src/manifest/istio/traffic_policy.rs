@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::one_of;
+use super::client_tls::Tls;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Map, Text},
 };
 use crate::model::{
     ConnectionPool, Distribute, Failover, LoadBalancer, LocalityLb, OutlierDetection,
-    PolicySettings, TlsSetting, TrafficPolicy, ZoneAwareLb, parse_duration,
+    PolicySettings, TrafficPolicy, ZoneAwareLb, parse_duration,
 };
 
 /// A policy, or one entry of its `portLevelSettings`.
@@ -90,12 +90,6 @@ struct Outlier<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-struct Tls<'a> {
-    mode: Text<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
 struct Pool<'a> {
     tcp: Option<Tcp<'a>>,
     http: Option<Http<'a>>,
@@ -118,15 +112,6 @@ struct Http<'a> {
     idle_timeout: Text<'a>,
 }
 
-const TLS_MODES: &[(&str, TlsSetting)] = &[
-    // Protobuf's zero value: a `tls` part without mode turns TLS off.
-    ("", TlsSetting::Disable),
-    ("DISABLE", TlsSetting::Disable),
-    ("SIMPLE", TlsSetting::Simple),
-    ("MUTUAL", TlsSetting::Mutual),
-    ("ISTIO_MUTUAL", TlsSetting::IstioMutual),
-];
-
 impl Policy<'_> {
     pub(super) fn read(
         &self,
@@ -146,7 +131,7 @@ impl Policy<'_> {
     }
 
     fn settings(&self, field: &str, scope: &mut Scope<'_>) -> Result<PolicySettings, Problem> {
-        let tls_mode = |tls: &Tls<'_>| one_of(&format!("{field}.tls.mode"), &tls.mode, TLS_MODES);
+        let tls = |tls: &Tls<'_>| tls.read(&format!("{field}.tls")).map(Arc::new);
         let outlier = |o: &Outlier<'_>| o.read(&format!("{field}.outlierDetection"), scope);
         let outlier_detection = self.outlier_detection.as_ref().map(outlier);
         let pool = |p: &Pool<'_>| p.read(&format!("{field}.connectionPool"), scope);
@@ -154,7 +139,7 @@ impl Policy<'_> {
             outlier_detection,
             connection_pool: self.connection_pool.as_ref().map(pool),
             load_balancer: self.load_balancer.as_ref().map(Balancer::read),
-            tls: self.tls.as_ref().map(tls_mode).transpose()?,
+            tls: self.tls.as_ref().map(tls).transpose()?,
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::mesh::{
 };
 use crate::model::{
     DestinationRule, Gateway, Hostname, Namespace, Object, ObjectKey, ObjectKind, ObjectMeta,
-    PeerAuthentication, ServiceEntry, ServiceKey, Sidecar, Workload, WorkloadEntry,
+    PeerAuthentication, ServiceEntry, ServiceKey, Sidecar, VirtualService, Workload, WorkloadEntry,
 };
 
 /// Objects of one kind, by namespace and name.
@@ -29,6 +29,7 @@ pub(super) struct ConfigObjects {
     pub(super) peers: Store<PeerAuthentication>,
     pub(super) sidecars: Store<Sidecar>,
     pub(super) gateways: Store<Gateway>,
+    pub(super) virtual_services: Store<VirtualService>,
     pub(super) merged_rules: Rules,
     pub(super) authentications: PeerAuthentications,
     pub(super) entries: Entries,
@@ -107,6 +108,7 @@ impl ConfigObjects {
             ObjectKind::PeerAuthentication => of(&self.peers, kind),
             ObjectKind::Sidecar => of(&self.sidecars, kind),
             ObjectKind::Gateway => of(&self.gateways, kind),
+            ObjectKind::VirtualService => of(&self.virtual_services, kind),
             _ => Vec::new(),
         }
     }
@@ -149,6 +151,9 @@ impl Index {
         match key.kind {
             ObjectKind::Sidecar => self.dirty.mesh |= put!(sidecars, Sidecar).is_some(),
             ObjectKind::Gateway => self.dirty.mesh |= put!(gateways, Gateway).is_some(),
+            ObjectKind::VirtualService => {
+                self.dirty.mesh |= put!(virtual_services, VirtualService).is_some();
+            }
             ObjectKind::DestinationRule => {
                 if let Some((old, new)) = put!(rules, DestinationRule) {
                     let hosts = old.iter().chain(&new).map(|rule| Arc::clone(&rule.host));
@@ -222,6 +227,7 @@ impl Index {
         self.config.peers.clear();
         self.config.sidecars.clear();
         self.config.gateways.clear();
+        self.config.virtual_services.clear();
         for entry in std::mem::take(&mut self.config.service_entries).into_values() {
             self.replace_entry(Some(entry), None);
         }

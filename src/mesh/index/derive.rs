@@ -4,7 +4,9 @@
 use std::{collections::BTreeMap, mem, sync::Arc};
 
 use super::{Index, dirty::Need};
-use crate::mesh::{MeshState, PeerAuthentications, Update, gateways, rules, service_entry::Source};
+use crate::mesh::{
+    MeshState, PeerAuthentications, Update, VirtualServices, gateways, rules, service_entry::Source,
+};
 use crate::model::{ClusterId, Namespace, NetworkTable, ServiceKey};
 
 impl Index {
@@ -154,6 +156,7 @@ impl Index {
             features: Arc::clone(&self.features),
             sidecars,
             gateways,
+            virtual_services: self.virtual_services(),
         };
         let old = self.snapshot.mesh();
         if **old == new {
@@ -165,6 +168,13 @@ impl Index {
         let rescoped = old.config != new.config || old.sidecars != new.sidecars;
         update.changes.all_endpoints |= rescoped;
         update.mesh = Some(Arc::new(new));
+    }
+
+    fn virtual_services(&self) -> VirtualServices {
+        let all = self.config.virtual_services.values();
+        let read = all.filter(|v| self.reads_config_of(&v.meta.namespace));
+        let default = &self.mesh.default_virtual_service_export_to;
+        VirtualServices::new(read.cloned(), default)
     }
 
     pub(super) fn source<'a>(&'a self, cluster: &'a ClusterId) -> Source<'a> {

@@ -90,7 +90,8 @@ impl Index {
             | ObjectKind::DestinationRule
             | ObjectKind::PeerAuthentication
             | ObjectKind::Sidecar
-            | ObjectKind::Gateway => self.set_config(&at, key, object),
+            | ObjectKind::Gateway
+            | ObjectKind::VirtualService => self.set_config(&at, key, object),
         }
     }
 

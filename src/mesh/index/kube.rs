@@ -82,7 +82,8 @@ impl NamespaceState {
             | ObjectKind::DestinationRule
             | ObjectKind::PeerAuthentication
             | ObjectKind::Sidecar
-            | ObjectKind::Gateway => Vec::new(),
+            | ObjectKind::Gateway
+            | ObjectKind::VirtualService => Vec::new(),
         }
     }
 }

@@ -8,7 +8,10 @@ use envoy_types::pb::envoy::config::{
         circuit_breakers::Thresholds,
         cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType},
     },
-    core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common},
+    core::v3::{
+        Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
+        UpstreamHttpProtocolOptions,
+    },
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
@@ -84,6 +87,8 @@ pub(super) struct Draft {
     pub(super) upstream: Upstream,
     /// `common_http_protocol_options`, if any is set.
     pub(super) http: Option<Common>,
+    /// `upstream_http_protocol_options`, if any is set.
+    pub(super) upstream_http: Option<UpstreamHttpProtocolOptions>,
     /// Filter metadata `istio`.
     pub(super) metadata: Fields,
     /// Encoded `load_assignment`.
@@ -106,6 +111,7 @@ impl Draft {
             discovery,
             upstream: Upstream::default(),
             http: None,
+            upstream_http: None,
             metadata: Fields::new(),
             load_assignment: None,
         }
@@ -171,9 +177,11 @@ impl Draft {
 
     /// The framed resource.
     pub(super) fn encode(mut self) -> EncodedResource {
-        if self.http.is_some() || self.upstream != Upstream::Http1 {
+        let is_set = self.http.is_some() || self.upstream_http.is_some();
+        if is_set || self.upstream != Upstream::Http1 {
             let options = HttpProtocolOptions {
                 common_http_protocol_options: self.http,
+                upstream_http_protocol_options: self.upstream_http,
                 upstream_protocol_options: Some(self.upstream.options()),
                 ..HttpProtocolOptions::default()
             };

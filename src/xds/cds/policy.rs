@@ -27,15 +27,6 @@ use crate::model::{
 };
 use crate::xds::pb;
 
-/// Whether the rule sends calls to their original destination.
-pub(super) fn is_passthrough(policy: &PolicySettings) -> bool {
-    let simple = policy
-        .load_balancer
-        .as_ref()
-        .and_then(|lb| lb.simple.as_deref());
-    simple == Some("PASSTHROUGH")
-}
-
 /// Applies `policy` to an outbound cluster of `state`.
 pub(super) fn apply(draft: &mut Draft, state: &ServiceState, policy: &PolicySettings) {
     apply_pool(draft, policy.connection_pool.as_ref());
