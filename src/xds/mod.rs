@@ -6,13 +6,13 @@ pub mod eds;
 mod egress;
 pub mod endpoint_policy;
 mod gateway;
+mod http_route;
 mod lds;
 pub mod locality_lb;
 mod mtls;
 mod pb;
 mod rds;
 mod resources;
-mod sds;
 pub mod split_horizon;
 #[cfg(test)]
 mod tests;

@@ -27,9 +27,9 @@ use super::pb;
 /// The cluster of an Envoy's bootstrap that its agent serves secrets on.
 const SDS_CLUSTER: &str = "sds-grpc";
 /// The workload certificate.
-const WORKLOAD: &str = "default";
+pub(super) const WORKLOAD: &str = "default";
 /// The mesh's roots.
-const ROOTS: &str = "ROOTCA";
+pub(super) const ROOTS: &str = "ROOTCA";
 
 /// TLS 1.2 to 1.3, the workload certificate, and peers of the mesh with one of
 /// these names (any, where there are none).

@@ -11,8 +11,8 @@ use super::draft::{Draft, Upstream};
 use super::{fixed, outbound, policy};
 use crate::mesh::{ServiceState, Snapshot};
 use crate::model::{
-    ClusterId, DestinationRule, IpFamily, Labels, Namespace, NodeKind, Provider, Registration,
-    Service, ServicePort, TargetPort, TrafficPolicy,
+    ClusterId, DestinationRule, IpFamily, Labels, Namespace, NodeKind, PolicySettings, Provider,
+    Registration, Service, ServicePort, TargetPort, TrafficPolicy,
 };
 use crate::wire::EncodedResource;
 use crate::xds::client::Client;
@@ -163,8 +163,16 @@ fn encode(port: u16, targets: &[Target<'_>], class: &InboundClass) -> Option<Enc
     }
     describe(&mut draft, targets, first.port.number);
     let rule = rule(first.state, &class.namespace);
-    let pool = rule.and_then(|rule| rule.effective("", first.port.number).connection_pool);
-    policy::apply_pool(&mut draft, pool.as_ref());
+    let default = PolicySettings::default();
+    let pool = rule.and_then(|rule| {
+        let settings = rule.effective("", first.port.number, &default);
+        settings.connection_pool
+    });
+    let limits = PolicySettings {
+        connection_pool: pool,
+        ..PolicySettings::default()
+    };
+    policy::apply_pool(&mut draft, mesh, &limits);
     if let Some(rule) = rule.filter(|rule| rule.policy != TrafficPolicy::default()) {
         let path = outbound::rule_path(rule);
         draft

@@ -5,7 +5,11 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Http1ProtocolOptions;
 use envoy_types::pb::envoy::extensions::filters::{
     http::{
-        cors::v3::Cors, fault::v3::HttpFault, grpc_stats::v3::FilterConfig as GrpcStats,
+        cors::v3::Cors,
+        fault::v3::HttpFault,
+        grpc_stats::v3::{
+            FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier::StatsForAllMethods,
+        },
         router::v3::Router,
     },
     network::http_connection_manager::v3::{
@@ -92,6 +96,8 @@ pub(super) fn proxy_manager(stat_prefix: String, filters: IstioFilters) -> HttpC
 fn http_filters(istio: IstioFilters) -> Vec<HttpFilter> {
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
+        // Unset, Envoy takes a deprecated runtime flag's word for it.
+        per_method_stat_specifier: pb::boolean(false).map(StatsForAllMethods),
         ..GrpcStats::default()
     };
     let mut filters = Vec::new();
