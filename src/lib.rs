@@ -13,6 +13,7 @@ pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod controllers;
 pub mod identity;
 pub mod manifest;
 pub mod mesh;

@@ -209,9 +209,11 @@ fn subject_alt_names(identities: &[String]) -> Result<Vec<SanType>, RefusedReque
             return Err(RefusedRequest::Identity(identity.clone()));
         }
         let text = identity.as_str().try_into().map_err(refused)?;
-        Ok(match identity.starts_with("spiffe://") {
-            true => SanType::URI(text),
-            false => SanType::DnsName(text),
+        let is_uri = identity.starts_with("spiffe://");
+        Ok(if is_uri {
+            SanType::URI(text)
+        } else {
+            SanType::DnsName(text)
         })
     };
     identities.iter().map(name).collect()

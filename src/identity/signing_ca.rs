@@ -227,6 +227,11 @@ impl SigningCa {
         self.validity
     }
 
+    /// While the signing certificate counts.
+    pub(super) fn own_validity(&self) -> Validity {
+        self.facts.validity
+    }
+
     /// The roots.
     pub fn trust_bundle(&self) -> &Arc<TrustBundle> {
         &self.bundle

@@ -21,6 +21,9 @@ pub enum TrustBundleError {
     /// Not text.
     #[error("it is not PEM text")]
     NotText,
+    /// A key, which would be sent to every proxy.
+    #[error("it holds a private key; give the roots without it")]
+    Key,
     /// No certificate.
     #[error("it holds no certificate; one PEM block CERTIFICATE or more are wanted")]
     Empty,
@@ -34,6 +37,9 @@ impl TrustBundle {
     /// as it is, and Envoy refuses a bundle with one bad block in it.
     pub fn from_pem(pem: &[u8]) -> Result<Self, TrustBundleError> {
         let text = std::str::from_utf8(pem).map_err(|_| TrustBundleError::NotText)?;
+        if text.contains("PRIVATE KEY-----") {
+            return Err(TrustBundleError::Key);
+        }
         let read = certificates(pem).map_err(TrustBundleError::Certificate)?;
         let mut facts = Vec::with_capacity(read.len());
         let mut store = RootCertStore::empty();

@@ -1,11 +1,18 @@
 //! Certificate authorities for tests, made when they run: no key is committed.
 
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test may panic"
+)]
+
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::identity::{CaPems, CertificateAuthority, Lifetimes, SigningCa};
 
@@ -32,6 +39,34 @@ pub struct TestCaOptions<'a> {
     pub not_after: SystemTime,
     /// It is a certificate authority.
     pub is_ca: bool,
+}
+
+/// What is special about a certificate that is no authority's.
+#[derive(Debug, Clone)]
+pub struct TestLeaf<'a> {
+    /// URI names.
+    pub uris: &'a [&'a str],
+    /// Purposes; none means any.
+    pub usages: &'a [ExtendedKeyUsagePurpose],
+    /// From when it counts.
+    pub not_before: SystemTime,
+    /// To when.
+    pub not_after: SystemTime,
+}
+
+impl<'a> TestLeaf<'a> {
+    /// A workload's certificate that counts now.
+    pub fn new(uris: &'a [&'a str]) -> Self {
+        Self {
+            uris,
+            usages: &[
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ],
+            not_before: now() - Duration::from_hours(1),
+            not_after: now() + Duration::from_hours(1),
+        }
+    }
 }
 
 impl<'a> TestCaOptions<'a> {
@@ -124,6 +159,28 @@ impl TestCa {
             roots: self.root.clone().into(),
             names: CaPems::NAMES,
         }
+    }
+
+    /// A certificate of a workload (or of a server) that it signed, with its
+    /// chain, and the key.
+    pub fn leaf(
+        &self,
+        options: &TestLeaf<'_>,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("a URI"));
+        params.subject_alt_names = options.uris.iter().map(uri).collect();
+        params.extended_key_usages = options.usages.to_vec();
+        params.not_before = options.not_before.into();
+        params.not_after = options.not_after.into();
+        let leaf = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let above = CertificateDer::pem_slice_iter(self.above.as_bytes());
+        let above = above.map(|der| der.expect("a certificate"));
+        let chain = std::iter::once(leaf.der().clone()).chain(above).collect();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        (chain, key)
     }
 
     /// An authority that signs with it.

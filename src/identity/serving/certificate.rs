@@ -107,6 +107,11 @@ impl ServingCertificate {
         self.validity
     }
 
+    /// The certificate and its chain.
+    pub(super) fn chain(&self) -> &Vec<CertificateDer<'static>> {
+        &self.key.cert
+    }
+
     /// The names in it, for logs.
     pub fn name(&self) -> &str {
         &self.name

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod peer;
+mod renewal;
 mod verifier;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 pub use certificate::{ServingCertificate, ServingError, serving_names};
 pub use peer::peer_identities;
+pub use renewal::{ServingFiles, serve_files, serve_issued};
 pub use verifier::{PeerRefusal, Refusals};
 
 use self::verifier::PeerVerifier;
@@ -40,7 +42,7 @@ pub struct ServerTls {
 struct Shared {
     inputs: Mutex<Inputs>,
     config: ArcSwap<ServerConfig>,
-    published: watch::Sender<Option<Arc<TrustBundle>>>,
+    published: watch::Sender<Arc<str>>,
     refusals: Refusals,
 }
 
@@ -52,6 +54,15 @@ struct Inputs {
     trust_domains: BTreeSet<Arc<str>>,
 }
 
+impl Inputs {
+    fn is_same(&self, other: &Self) -> bool {
+        let chain = |inputs: &Self| inputs.certificate.as_ref().map(|key| key.cert.clone());
+        chain(self) == chain(other)
+            && self.client_roots == other.client_roots
+            && self.trust_domains == other.trust_domains
+    }
+}
+
 impl ServerTls {
     /// A configuration that has no certificate yet, so that handshakes fail,
     /// and trusts nobody.
@@ -61,7 +72,7 @@ impl ServerTls {
             shared: Arc::new(Shared {
                 config: ArcSwap::from_pointee(config(&inputs, &refusals)),
                 inputs: Mutex::new(inputs),
-                published: watch::Sender::default(),
+                published: watch::Sender::new(Arc::from("")),
                 refusals,
             }),
         }
@@ -77,9 +88,9 @@ impl ServerTls {
         self.shared.inputs.lock().certificate.is_some()
     }
 
-    /// The roots that clients verify this server against: what proxies are to
-    /// be given.
-    pub fn published_roots(&self) -> watch::Receiver<Option<Arc<TrustBundle>>> {
+    /// The roots that clients verify this server against, in PEM: what proxies
+    /// are to be given. Empty before the first certificate.
+    pub fn published_roots(&self) -> watch::Receiver<Arc<str>> {
         self.shared.published.subscribe()
     }
 
@@ -88,8 +99,8 @@ impl ServerTls {
         let ServingCertificate { key, roots, .. } = certificate;
         self.change(|inputs| inputs.certificate = Some(key));
         self.shared.published.send_if_modified(|published| {
-            let changed = published.as_deref() != Some(&*roots);
-            *published = Some(roots);
+            let changed = **published != *roots.pem();
+            *published = Arc::from(roots.pem());
             changed
         });
     }
@@ -107,7 +118,11 @@ impl ServerTls {
 
     fn change(&self, change: impl FnOnce(&mut Inputs)) {
         let mut inputs = self.shared.inputs.lock();
+        let before = inputs.clone();
         change(&mut inputs);
+        if inputs.is_same(&before) {
+            return;
+        }
         // Stored under the lock, or of two changes the older could win.
         let config = config(&inputs, &self.shared.refusals);
         self.shared.config.store(Arc::new(config));

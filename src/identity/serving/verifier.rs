@@ -29,7 +29,7 @@ use crate::identity::certificate::{At, Facts, uri_sans};
 use crate::model::SpiffeId;
 
 /// Why a client certificate is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerRefusal {
     /// There are no roots yet.
@@ -59,6 +59,13 @@ pub enum PeerRefusal {
     /// Of another trust domain.
     #[error("its name {0:?} is of a trust domain that is not this mesh's")]
     TrustDomain(String),
+}
+
+/// The sentence: rustls prints the errors of a verifier in this form.
+impl fmt::Debug for PeerRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Counts refused client certificates, and keeps their warnings to one a

@@ -215,7 +215,7 @@ fn watch_mesh(
 }
 
 /// Watches a resource that every API server has: a 404 is one more failure.
-pub(in crate::registry) async fn follow<S: super::watch::Sink>(
+pub(crate) async fn follow<S: super::watch::Sink>(
     client: &Client,
     resource: &Resource,
     progress: &Progress,
