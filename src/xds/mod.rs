@@ -9,6 +9,7 @@ mod gateway;
 mod lds;
 pub mod locality_lb;
 mod mtls;
+mod nds;
 mod pb;
 mod rds;
 mod resources;
