@@ -5,6 +5,7 @@ pub mod ads_stream;
 pub mod ads_world;
 pub mod client;
 pub mod gateways;
+pub mod inbound;
 pub mod record;
 pub mod snapshot;
 pub mod state;

@@ -6,6 +6,7 @@ pub mod eds;
 mod egress;
 pub mod endpoint_policy;
 mod gateway;
+mod inbound;
 mod lds;
 pub mod locality_lb;
 mod mtls;

@@ -18,6 +18,7 @@ use merged::Merged;
 
 use super::cds;
 use super::client::Client;
+use super::inbound;
 use super::resources::{ResourceList, sorted};
 use crate::mesh::MemoKey;
 use crate::model::{IpFamily, IstioFilters, Labels, NodeKind};
@@ -43,7 +44,7 @@ impl RouterClass {
         let gateways: Vec<_> = selecting.map(|(at, _)| at).collect();
         let targets = match gateways.as_slice() {
             [] => Arc::default(),
-            _ => cds::target_ports(client),
+            _ => inbound::target_ports(client),
         };
         Self { gateways, targets }
     }
