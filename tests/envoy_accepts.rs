@@ -28,12 +28,12 @@ use isthmus::mesh::{MeshState, Snapshot};
 use isthmus::model::{
     ConnectionPool, ConsistentHash, Failover, HashKey, HashTable, InterceptionMode, LoadBalancer,
     LocalityLb, OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, ProxyIps,
-    Resolution, RetryBudget, TargetPort, TcpKeepalive, TrafficDistribution, TypeUrl, Warmup,
-    ZoneAwareLb,
+    Resolution, RetryBudget, TargetPort, TcpKeepalive, TlsSetting, TrafficDistribution, TypeUrl,
+    Warmup, ZoneAwareLb,
 };
+use isthmus::testing::gateways::auto_passthrough;
 use isthmus::testing::snapshot::{
-    ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
-    snapshot_of,
+    ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot_of,
 };
 use isthmus::wire::EncodedResource;
 use isthmus::xds::ProxyResources;
@@ -79,7 +79,7 @@ fn settings() -> [PolicySettings; 9] {
             min_health_percent: 20,
             http_error_codes: vec![500, 503],
         }),
-        tls: None,
+        tls: Some(Arc::new(TlsSetting::IstioMutual.into())),
         connection_pool: Some(ConnectionPool {
             max_connections: Some(1),
             connect_timeout: Some(Duration::from_millis(10)),

@@ -11,7 +11,7 @@ use super::entries::State;
 use super::subscription::Subscription;
 use super::{NodeError, NodeReader, Nonce, Outgoing, ProtocolError};
 use crate::mesh::{Changes, PodKey};
-use crate::model::{Proxy, TypeUrl};
+use crate::model::{Proxy, TypeUrl, printable};
 use crate::wire::EncodedResource;
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ impl Received {
             Some(error) => Self::Rejected {
                 kind,
                 code: error.code,
-                message: super::printable(&error.message, 2048),
+                message: printable(&error.message, 2048),
             },
             None if ours => Self::Accepted,
             None => Self::Stale(kind),

@@ -1,5 +1,6 @@
 //! The commands of `isthmus`.
 
+mod agent;
 mod demo;
 mod discovery;
 mod parse;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use self::demo::DemoArgs;
-use crate::config::DiscoveryArgs;
+use crate::config::{AgentArgs, DiscoveryArgs};
 use crate::manifest::{self, Kind};
 
 /// Multi-cluster, multi-network xDS control plane.
@@ -26,6 +27,8 @@ enum Command {
     Discovery(Box<DiscoveryArgs>),
     /// Check flags, files and manifests as discovery would read them, and exit
     Check(Box<DiscoveryArgs>),
+    /// Run an Envoy beside a workload or as a gateway; takes pilot-agent's flags and environment
+    Agent(Box<AgentArgs>),
     /// Print the custom resource definitions that isthmus reads
     Crds,
     /// Show three networks with a real Envoy in each, and a change arriving
@@ -43,6 +46,7 @@ pub fn run() -> ExitCode {
     let result = match parse::parse::<Cli>().command {
         Command::Discovery(args) => discovery::run(*args),
         Command::Check(args) => discovery::check(*args),
+        Command::Agent(args) => agent::run(*args),
         Command::Crds => Ok(crds()),
         Command::Demo(args) => demo::run(&args),
     };

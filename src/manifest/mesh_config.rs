@@ -54,6 +54,8 @@ pub struct Settings<T> {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 struct Mesh<'a> {
+    trust_domain_aliases: List<Text<'a>>,
+    enable_auto_mtls: Option<bool>,
     trust_domain: Text<'a>,
     root_namespace: Text<'a>,
     locality_lb_setting: Option<Locality<'a>>,
@@ -121,6 +123,7 @@ const READ: &[&str] = &[
     "defaultVirtualServiceExportTo",
     "discoverySelectors",
     "dnsRefreshRate",
+    "enableAutoMtls",
     "h2UpgradePolicy",
     "inboundTrafficPolicy",
     "localityLbSetting",
@@ -133,6 +136,7 @@ const READ: &[&str] = &[
     "serviceSettings",
     "tcpKeepalive",
     "trustDomain",
+    "trustDomainAliases",
     "zoneAwareLbSetting",
 ];
 
@@ -148,7 +152,6 @@ const UNREAD: &[&str] = &[
     "defaultInboundHttpRetryPolicy",
     "defaultProviders",
     "disableEnvoyListenerLog",
-    "enableAutoMtls",
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
     "enableTracing",
@@ -165,7 +168,6 @@ const UNREAD: &[&str] = &[
     "serviceEntryVisibility",
     "serviceScopeConfigs",
     "tlsDefaults",
-    "trustDomainAliases",
     "verifyCertificateAtClient",
 ];
 
@@ -224,9 +226,6 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
     let default = MeshConfig::default();
     let outbound = mesh.outbound_traffic_policy.as_ref();
     let outbound = outbound.map(|policy| outbound_mode("outboundTrafficPolicy.mode", policy));
-    let inbound = mesh.inbound_traffic_policy.as_ref();
-    let inbound =
-        inbound.map(|policy| one_of("inboundTrafficPolicy.mode", &policy.mode, INBOUND_MODES));
     let discovery_host = discovery_host(mesh).unwrap_or(default.discovery_host);
     let selectors = mesh.discovery_selectors.iter().enumerate();
     let selectors = selectors.map(|(i, s)| s.read(&format!("discoverySelectors[{i}]")));
@@ -234,6 +233,8 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
     let text = |given: &Text<'_>, default: Arc<str>| given.filled().map_or(default, Arc::from);
     Ok(MeshConfig {
         trust_domain: text(&mesh.trust_domain, default.trust_domain),
+        trust_domain_aliases: mesh.trust_domain_aliases.iter().map(Text::arc).collect(),
+        auto_mtls: mesh.enable_auto_mtls.unwrap_or(default.auto_mtls),
         root_namespace: mesh
             .root_namespace
             .filled()
@@ -276,10 +277,16 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
             &mesh.protocol_detection_timeout,
             default.protocol_detection_timeout,
         )?,
-        inbound_localhost: inbound.transpose()?.unwrap_or(default.inbound_localhost),
+        inbound_localhost: inbound_localhost(mesh)?,
         discovery_host,
         ..mesh.traffic.read()?
     })
+}
+
+fn inbound_localhost(mesh: &Mesh<'_>) -> Result<bool, Problem> {
+    let policy = mesh.inbound_traffic_policy.as_ref();
+    let mode = policy.map(|p| one_of("inboundTrafficPolicy.mode", &p.mode, INBOUND_MODES));
+    Ok(mode.transpose()?.unwrap_or_default())
 }
 
 fn discovery_host(mesh: &Mesh<'_>) -> Option<Arc<str>> {

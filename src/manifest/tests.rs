@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{
     ExportTo, Hostname, Location, MtlsMode, Namespace, NetworkId, OutboundPolicy, Protocol,
-    ServerTlsMode, ServiceEntryResolution, ServiceType, TargetPort, TlsSetting,
+    ServerTlsMode, ServiceEntryResolution, ServiceType, TargetPort, TlsSetting, TlsVersion,
 };
 
 /// Reads a manifest written as YAML.
@@ -380,10 +380,45 @@ spec:
     let pool = settings.connection_pool.as_ref().expect("set");
     assert_eq!((pool.max_connections, pool.max_retries), (Some(100), None));
     assert_eq!(pool.connect_timeout, Some(Duration::from_millis(30)));
-    assert_eq!(rule.policy.ports[0].1.tls, Some(TlsSetting::Disable));
+    assert_eq!(rule.tls_mode("", 80), Some(TlsSetting::Disable));
+    let name = &rule.subsets[0].name;
+    assert_eq!(rule.tls_mode(name, 90), Some(TlsSetting::IstioMutual));
+}
+
+#[test]
+fn mutual_tls_needs_a_certificate() {
+    let rule = |tls: &str| {
+        format!(
+            "{{metadata: {{name: r, namespace: a}}, spec: {{host: x, trafficPolicy: {{tls: {tls}}}}}}}"
+        )
+    };
+    let bare = rule("{mode: MUTUAL, clientCertificate: /c.pem}");
     assert_eq!(
-        rule.subsets[0].policy.base.tls,
-        Some(TlsSetting::IstioMutual)
+        error(ObjectKind::DestinationRule, &bare),
+        "DestinationRule a/r: spec.trafficPolicy.tls.mode: MUTUAL needs clientCertificate and \
+         privateKey, or credentialName"
+    );
+    let whole = rule(
+        "{mode: MUTUAL, clientCertificate: /c.pem, privateKey: /k.pem, caCertificates: /ca.pem, \
+         sni: s, subjectAltNames: [a, b], insecureSkipVerify: true, caCrl: /crl.pem}",
+    );
+    let whole = read!(DestinationRule, &whole);
+    let tls = whole.policy.base.tls.expect("set");
+    assert_eq!(
+        (&*tls.client_certificate, &*tls.private_key),
+        ("/c.pem", "/k.pem")
+    );
+    assert_eq!(
+        (&*tls.ca_certificates, &*tls.ca_crl),
+        ("/ca.pem", "/crl.pem")
+    );
+    assert_eq!((&*tls.sni, tls.subject_alt_names.len()), ("s", 2));
+    assert!(tls.insecure_skip_verify);
+    let named = rule("{mode: MUTUAL, credentialName: cert}");
+    let named = read!(DestinationRule, &named);
+    assert_eq!(
+        &*named.policy.base.tls.expect("set").credential_name,
+        "cert"
     );
 }
 
@@ -457,10 +492,48 @@ spec:
   - {port: {number: 80, protocol: HTTP, name: http}, hosts: ['*']}
 "
     );
-    assert_eq!(gateway.servers[0].tls, Some(ServerTlsMode::AutoPassthrough));
+    assert!(gateway.servers[0].is_auto_passthrough());
+    assert_eq!(gateway.servers[1].tls, None);
+    assert_eq!(gateway.servers[1].protocol, Protocol::Http);
+}
+
+#[test]
+fn tls_settings_of_a_gateway_server_are_read() {
+    let gateway = read!(
+        Gateway,
+        "
+metadata: {name: g, namespace: a}
+spec:
+  servers:
+  - port: {number: 443, protocol: HTTPS, name: https}
+    name: public
+    hosts: [./a.example.com]
+    tls:
+      mode: MUTUAL
+      httpsRedirect: true
+      serverCertificate: /etc/tls.crt
+      privateKey: /etc/tls.key
+      caCertificates: /etc/ca.crt
+      subjectAltNames: [client]
+      minProtocolVersion: TLSV1_2
+      cipherSuites: [ECDHE-RSA-AES256-GCM-SHA384]
+"
+    );
+    let [server] = gateway.servers.as_slice() else {
+        panic!("{gateway:?}");
+    };
+    assert!(server.is_https() && !server.is_passthrough());
+    assert_eq!(&*server.stat_prefix, "public");
+    let tls = server.tls.as_ref().expect("TLS settings");
+    assert_eq!(tls.mode, ServerTlsMode::Mutual);
+    assert!(tls.https_redirect);
+    let paths = [&tls.certificate, &tls.private_key, &tls.roots];
+    let paths = paths.map(|path| &**path);
+    assert_eq!(paths, ["/etc/tls.crt", "/etc/tls.key", "/etc/ca.crt"]);
+    assert_eq!(tls.client_names, [Arc::from("client")]);
     assert_eq!(
-        (gateway.servers[1].tls, gateway.servers[1].protocol),
-        (None, Protocol::Http)
+        (tls.min_version, tls.max_version),
+        (Some(TlsVersion::V1_2), None)
     );
 }
 

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::Peers;
 use super::rules::{self, RuleClient};
 use crate::model::{
-    ClusterName, DestinationRule, Endpoint, Features, IpFamily, Labels, MeshConfig, Namespace,
-    NetworkTable, NetworkView, NodeKind, Service, ShardKey,
+    ClusterName, DestinationRule, Endpoint, Features, IpFamily, IstioFilters, Labels, MeshConfig,
+    Namespace, NetworkTable, NetworkView, NodeKind, Service, ShardKey,
 };
 use crate::wire::{EncodedResource, Memo};
 
@@ -29,8 +32,8 @@ pub struct ClusterKey {
     pub kind: NodeKind,
     /// Index into the service's rules of the `DestinationRule` that applies.
     pub rule: Option<u16>,
-    /// Whether the proxy's Envoy has istio's metadata exchange.
-    pub metadata_exchange: bool,
+    /// istio's own filters in the proxy's Envoy.
+    pub filters: IstioFilters,
     /// For a cluster that carries its endpoints: the view of them, and which
     /// addresses the names in it are resolved to.
     pub dns: Option<(NetworkView, IpFamily)>,
@@ -46,6 +49,8 @@ pub struct ServiceState {
     pub service: Arc<Service>,
     /// Endpoints by registry, in shard order.
     pub endpoints: Vec<(ShardKey, Arc<[Endpoint]>)>,
+    /// What of the endpoints its clusters depend on.
+    pub peers: Arc<Peers>,
     /// `DestinationRule`s that some proxy may use for this host, each already
     /// merged with others of the same host and namespace.
     pub rules: Arc<[Arc<DestinationRule>]>,
@@ -60,6 +65,9 @@ pub struct ServiceState {
     pub eds: Memo<EdsKey>,
     /// Encoded Envoy clusters.
     pub clusters: Memo<ClusterKey>,
+    /// Encoded filter chains of east-west gateways, by the index of the rule
+    /// that applies: parts of listeners that hold those of all services.
+    pub sni_chains: Memo<Option<u16>, Bytes>,
 }
 
 impl ServiceState {

@@ -65,8 +65,9 @@ impl DestinationRule {
         let of = |policy: &TrafficPolicy| {
             let for_port = policy.ports.iter().find(|(number, _)| *number == port);
             for_port
-                .and_then(|(_, settings)| settings.tls)
-                .or(policy.base.tls)
+                .and_then(|(_, settings)| settings.tls.as_ref())
+                .or(policy.base.tls.as_ref())
+                .map(|tls| tls.mode)
         };
         // istio: a subset that the rule does not define has no mode at all.
         match (subset.is_empty(), self.subset(subset)) {
@@ -74,5 +75,18 @@ impl DestinationRule {
             (false, Some(subset)) => of(&subset.policy).or_else(|| of(&self.policy)),
             (false, None) => None,
         }
+    }
+}
+
+impl DestinationRule {
+    /// Whether some part of it sends calls to their original destination.
+    pub fn is_passthrough(&self) -> bool {
+        let policies = self.subsets.iter().map(|subset| &subset.policy);
+        policies.chain([&self.policy]).any(|policy| {
+            let ports = policy.ports.iter().map(|(_, settings)| settings);
+            ports
+                .chain([&policy.base])
+                .any(PolicySettings::is_passthrough)
+        })
     }
 }

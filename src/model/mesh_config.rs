@@ -14,6 +14,10 @@ use super::{
 pub struct MeshConfig {
     /// Trust domain of the mesh.
     pub trust_domain: Arc<str>,
+    /// `trustDomainAliases`: its former names, and those of meshes it trusts.
+    pub trust_domain_aliases: Vec<Arc<str>>,
+    /// `enableAutoMtls`: mTLS to every endpoint that takes it.
+    pub auto_mtls: bool,
     /// Namespace of mesh-wide objects.
     pub root_namespace: Namespace,
     /// `localityLbSetting`; none means enabled with no rules.
@@ -64,6 +68,8 @@ impl Default for MeshConfig {
     fn default() -> Self {
         Self {
             trust_domain: Arc::from("cluster.local"),
+            trust_domain_aliases: Vec::new(),
+            auto_mtls: true,
             root_namespace: Namespace::from("istio-system"),
             locality_lb: LocalityLb::default(),
             zone_aware: None,

@@ -4,6 +4,7 @@
 //! A *cluster* here is always a Kubernetes cluster ([`ClusterId`]); an Envoy
 //! cluster is named by a [`ClusterName`].
 
+mod client_tls;
 mod cluster_local;
 mod cluster_name;
 mod connection_pool;
@@ -12,6 +13,7 @@ mod duration;
 mod endpoint;
 mod export_to;
 mod features;
+mod gateway;
 mod http_route;
 mod id;
 mod istio;
@@ -21,6 +23,7 @@ mod locality;
 mod mesh_config;
 mod network;
 mod object;
+mod printable;
 mod proxy;
 mod selector;
 mod service;
@@ -31,6 +34,7 @@ mod type_url;
 mod view;
 mod virtual_service;
 
+pub use client_tls::{ClientTls, TlsSetting};
 pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
 pub use connection_pool::{ConnectionPool, TcpKeepalive};
@@ -41,6 +45,7 @@ pub use endpoint::{
 };
 pub use export_to::ExportTo;
 pub use features::Features;
+pub use gateway::{Gateway, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
 pub use http_route::{
     AbortStatus, Body, CorsPolicy, Delegate, DirectResponse, Fault, HeaderChanges,
     HeaderOperations, HttpDestination, HttpMatch, HttpRoute, Mirror, Redirect, RedirectCode,
@@ -48,9 +53,9 @@ pub use http_route::{
 };
 pub use id::{ClusterId, Hostname, Namespace, NetworkId};
 pub use istio::{
-    CaptureMode, EgressListener, Gateway, GatewayServer, HostPattern, IngressListener, Location,
-    MtlsMode, OutboundPolicy, PeerAuthentication, ServerTlsMode, ServiceEntry, ServiceEntryPort,
-    ServiceEntryResolution, Sidecar, WorkloadEntry, WorkloadTarget,
+    CaptureMode, EgressListener, HostPattern, IngressListener, Location, MtlsMode, OutboundPolicy,
+    PeerAuthentication, ServiceEntry, ServiceEntryPort, ServiceEntryResolution, Sidecar,
+    WorkloadEntry, WorkloadTarget,
 };
 pub use kube::{
     EndpointSlice, GatewayApiListener, KubeGateway, KubeNamespace, KubeNode, KubeService,
@@ -62,7 +67,8 @@ pub use locality::Locality;
 pub use mesh_config::{DeclaredGateway, MeshConfig, MeshNetwork, MeshNetworks, NetworkMember};
 pub use network::{GatewayAddress, NetworkGateway, NetworkTable};
 pub use object::{Object, ObjectKey, ObjectKind};
-pub use proxy::{InterceptionMode, NodeKind, Proxy, ProxyIps};
+pub use printable::printable;
+pub use proxy::{InterceptionMode, IstioFilters, NodeKind, Proxy, ProxyIps};
 pub use selector::{LabelSelector, Requirement};
 pub use service::{
     PersistentSession, Protocol, Registration, Resolution, Service, ServiceKey, ServicePort,
@@ -71,7 +77,7 @@ pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
 pub use traffic_policy::{
     ConsistentHash, Distribute, Failover, HashKey, HashTable, LoadBalancer, LocalityLb,
-    OutlierDetection, PolicySettings, RetryBudget, TlsSetting, TrafficPolicy, Warmup, ZoneAwareLb,
+    OutlierDetection, PolicySettings, RetryBudget, TrafficPolicy, Warmup, ZoneAwareLb,
 };
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};

@@ -26,6 +26,18 @@ pub enum InterceptionMode {
     None,
 }
 
+/// Which of istio's own filters a proxy's Envoy was built with. Upstream Envoy
+/// refuses resources that mention them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct IstioFilters {
+    /// `istio.alpn`: offers what tells mesh HTTP apart, by request.
+    pub alpn: bool,
+    /// `istio.metadata_exchange`, for TCP.
+    pub metadata_exchange: bool,
+    /// Peer metadata, for HTTP.
+    pub peer_metadata: bool,
+}
+
 /// Addresses of a proxy, the first one its main one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProxyIps(pub Vec<IpAddr>);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::ConnectionPool;
+use super::{ClientTls, ConnectionPool};
 
 /// Settings, with those of single ports beside them.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,7 +21,7 @@ pub struct PolicySettings {
     /// Ejection of failing hosts.
     pub outlier_detection: Option<OutlierDetection>,
     /// TLS to the host.
-    pub tls: Option<TlsSetting>,
+    pub tls: Option<Arc<ClientTls>>,
     /// Limits of connections and requests.
     pub connection_pool: Option<ConnectionPool>,
     /// `retryBudget`, which single ports cannot set.
@@ -109,20 +109,6 @@ pub struct OutlierDetection {
     pub http_error_codes: Vec<u32>,
 }
 
-/// `tls.mode`; the files and names of `SIMPLE` and `MUTUAL` come with the TLS
-/// resources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TlsSetting {
-    /// Plain text.
-    Disable,
-    /// TLS with the user's settings.
-    Simple,
-    /// Mutual TLS with the user's certificates.
-    Mutual,
-    /// Mesh mTLS.
-    IstioMutual,
-}
-
 /// `consistentHash`: requests with one key go to one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConsistentHash {
@@ -196,6 +182,12 @@ impl TrafficPolicy {
 }
 
 impl PolicySettings {
+    /// Whether calls go to their original destination.
+    pub fn is_passthrough(&self) -> bool {
+        let lb = self.load_balancer.as_ref();
+        lb.and_then(|lb| lb.simple.as_deref()) == Some("PASSTHROUGH")
+    }
+
     /// These settings, and `below` in the parts they leave out.
     #[must_use]
     pub fn or(self, below: &Self) -> Self {
@@ -204,7 +196,7 @@ impl PolicySettings {
             outlier_detection: self
                 .outlier_detection
                 .or_else(|| below.outlier_detection.clone()),
-            tls: self.tls.or(below.tls),
+            tls: self.tls.or_else(|| below.tls.clone()),
             connection_pool: self
                 .connection_pool
                 .or_else(|| below.connection_pool.clone()),

@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use crate::mesh::{HostServices, MeshState, ServiceState, Snapshot, Update};
+use crate::mesh::{HostServices, MeshState, Peers, ServiceState, Snapshot, Update};
 use crate::model::{
-    Address, ClusterId, DestinationRule, Discoverability, Endpoint, ExportTo, Gateway,
-    GatewayServer, Health, Hostname, InterceptionMode, Labels, Locality, Namespace, NetworkTable,
-    NodeKind, ObjectMeta, PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps,
-    Registration, Resolution, ServerTlsMode, Service, ServiceKey, ServicePort, ShardKey, Subset,
-    TargetPort, TrafficDistribution, TrafficPolicy, Workload,
+    Address, ClusterId, DestinationRule, Discoverability, Endpoint, ExportTo, Health, Hostname,
+    InterceptionMode, Labels, Locality, Namespace, NetworkTable, NodeKind, ObjectMeta,
+    PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps, Registration,
+    Resolution, Service, ServiceKey, ServicePort, ShardKey, Subset, TargetPort, TlsMode,
+    TrafficDistribution, TrafficPolicy, Workload,
 };
 use crate::wire::Memo;
 
@@ -132,7 +132,28 @@ impl ServiceBuilder {
 
     /// With a ready endpoint for the service port `port_name`.
     #[must_use]
-    pub fn endpoint(mut self, address: &str, port: u16, port_name: &str) -> Self {
+    pub fn endpoint(self, address: &str, port: u16, port_name: &str) -> Self {
+        self.endpoint_of(address, port, port_name, Workload::default())
+    }
+
+    /// As [`Self::endpoint`], with a sidecar and an identity.
+    #[must_use]
+    pub fn peer(self, address: &str, port: u16, port_name: &str, identity: &str) -> Self {
+        let workload = Workload {
+            tls_mode: TlsMode::Istio,
+            identity: Arc::from(identity),
+            ..Workload::default()
+        };
+        self.endpoint_of(address, port, port_name, workload)
+    }
+
+    fn endpoint_of(
+        mut self,
+        address: &str,
+        port: u16,
+        port_name: &str,
+        workload: Workload,
+    ) -> Self {
         let ip = address.parse().map(Address::Ip);
         self.endpoints.push(Endpoint {
             address: ip.unwrap_or_else(|_| Address::Hostname(Arc::from(address))),
@@ -144,7 +165,7 @@ impl ServiceBuilder {
             port_name: Arc::from(port_name),
             workload: Arc::new(Workload {
                 cluster: ClusterId::from(CLUSTER),
-                ..Workload::default()
+                ..workload
             }),
         });
         self
@@ -160,15 +181,19 @@ impl ServiceBuilder {
             provider: self.service.provider,
             cluster: ClusterId::from(CLUSTER),
         };
+        let endpoints: Vec<(_, Arc<[_]>)> = vec![(shard, self.endpoints.into())];
+        let rules: Arc<[_]> = self.rules.into_iter().map(Arc::new).collect();
         ServiceState {
+            peers: Arc::new(Peers::of(&self.service, &rules, &endpoints)),
             service: Arc::new(self.service),
-            endpoints: vec![(shard, self.endpoints.into())],
-            rules: self.rules.into_iter().map(Arc::new).collect(),
+            endpoints,
+            rules,
             networks: Arc::new(NetworkTable::default()),
             mesh: Arc::clone(&mesh.config),
             features: Arc::clone(&mesh.features),
             eds: Memo::default(),
             clusters: Memo::default(),
+            sni_chains: Memo::default(),
         }
     }
 }
@@ -198,22 +223,6 @@ pub fn snapshot_of(
         ..Update::default()
     };
     Arc::new(Snapshot::default().next(update))
-}
-
-/// An Istio Gateway that forwards by SNI, for pods with the label `istio`.
-pub fn auto_passthrough(istio: &str) -> Arc<Gateway> {
-    Arc::new(Gateway {
-        meta: ObjectMeta::default(),
-        selector: [("istio", istio)].into_iter().collect(),
-        servers: vec![GatewayServer {
-            port: 15443,
-            protocol: Protocol::Tls,
-            name: Arc::from("tls"),
-            bind: Arc::from(""),
-            hosts: vec![Arc::from("*.local")],
-            tls: Some(ServerTlsMode::AutoPassthrough),
-        }],
-    })
 }
 
 /// A sidecar in [`CLUSTER`] and `namespace`, with interception and IPv4.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::mesh::{EdsKey, ServiceState};
+use crate::mesh::{EdsKey, Peers, ServiceState};
 use crate::model::{
     Address, ClusterId, ClusterName, DestinationRule, Discoverability, Endpoint, ExportTo,
     Features, GatewayAddress, Health, Hostname, InterceptionMode, Labels, Locality, MeshConfig,
@@ -274,15 +274,19 @@ impl StateBuilder {
     /// The state.
     pub fn build(self) -> ServiceState {
         let shards = self.endpoints.into_iter();
+        let endpoints: Vec<_> = shards.map(|(key, list)| (key, list.into())).collect();
+        let rules: Arc<[_]> = self.rules.into_iter().map(Arc::new).collect();
         ServiceState {
+            peers: Arc::new(Peers::of(&self.service, &rules, &endpoints)),
             service: Arc::new(self.service),
-            endpoints: shards.map(|(key, list)| (key, list.into())).collect(),
-            rules: self.rules.into_iter().map(Arc::new).collect(),
+            endpoints,
+            rules,
             networks: Arc::new(NetworkTable::new(self.resolved, self.declared)),
             mesh: Arc::new(self.mesh),
             features: Arc::new(self.features),
             eds: Memo::default(),
             clusters: Memo::default(),
+            sni_chains: Memo::default(),
         }
     }
 }

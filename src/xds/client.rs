@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::view;
 use crate::mesh::{MemoKey, PodKey, Scope, ServiceState, Snapshot};
-use crate::model::{ClusterName, Labels, NetworkView, Proxy, Workload};
+use crate::model::{ClusterName, IstioFilters, Labels, NetworkView, Proxy, Workload};
 
 /// A proxy, the pod behind it, and what it may see at one generation.
 ///
@@ -72,10 +72,18 @@ impl Client {
         view::project(&self.proxy, self.workload.as_deref(), state, cluster, rule)
     }
 
-    /// Whether its Envoy was built with one of istio's own extensions: a name
-    /// that is `suffix` or ends with it as a dotted part. Upstream Envoy refuses
-    /// resources that mention them.
-    pub(super) fn has_extension(&self, suffix: &str) -> bool {
+    /// istio's own filters in its Envoy.
+    pub(super) fn filters(&self) -> IstioFilters {
+        IstioFilters {
+            alpn: self.has_extension("istio.alpn"),
+            metadata_exchange: self.has_extension("metadata_exchange"),
+            peer_metadata: self.has_extension("peer_metadata"),
+        }
+    }
+
+    /// Whether its Envoy was built with an extension: a name that is `suffix` or
+    /// ends with it as a dotted part.
+    fn has_extension(&self, suffix: &str) -> bool {
         let ends = |name: &str| {
             let before = name.strip_suffix(suffix);
             before.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

@@ -5,6 +5,7 @@ mod client;
 pub mod eds;
 mod egress;
 pub mod endpoint_policy;
+mod gateway;
 mod http_route;
 mod lds;
 pub mod locality_lb;
@@ -15,6 +16,7 @@ mod resources;
 pub mod split_horizon;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 pub mod view;
 

@@ -149,7 +149,7 @@ impl Envoy {
 }
 
 /// The Envoy under test: `ISTHMUS_ENVOY`, else the one in the tool folder.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let local = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/envoy/envoy/_bin/envoy");
     let path = std::env::var_os("ISTHMUS_ENVOY").map_or_else(|| local.into(), PathBuf::from);
     let there = path.is_file();

@@ -79,6 +79,11 @@ impl ApiServer {
         kubeconfig(&self.url, token)
     }
 
+    /// A client of the administrator.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// `https://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> &str {
         &self.url

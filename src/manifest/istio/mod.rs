@@ -1,5 +1,6 @@
 //! Istio's objects.
 
+mod client_tls;
 pub(super) mod destination_rule;
 pub(super) mod gateway;
 pub(super) mod peer_authentication;

@@ -1,20 +1,21 @@
 //! `trafficPolicy` of a `DestinationRule`, and the load balancing settings
 //! that it shares with the mesh configuration.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 mod load_balancer;
 
 use serde::Deserialize;
 
+use super::client_tls::Tls;
 use super::one_of;
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Text},
 };
 use crate::model::{
-    ConnectionPool, OutlierDetection, PolicySettings, RetryBudget, TcpKeepalive, TlsSetting,
-    TrafficPolicy, parse_duration,
+    ConnectionPool, OutlierDetection, PolicySettings, RetryBudget, TcpKeepalive, TrafficPolicy,
+    parse_duration,
 };
 use load_balancer::Balancer;
 pub(in crate::manifest) use load_balancer::{Locality, ZoneAware};
@@ -58,12 +59,6 @@ struct RetryRule<'a> {
     percent: Option<f64>,
     budget_interval: Text<'a>,
     min_retry_concurrency: Int,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct Tls<'a> {
-    mode: Text<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -122,15 +117,6 @@ pub(in crate::manifest) const H2_UPGRADES: &[(&str, Option<bool>)] = &[
     ("UPGRADE", Some(true)),
 ];
 
-const TLS_MODES: &[(&str, TlsSetting)] = &[
-    // Protobuf's zero value: a `tls` part without mode turns TLS off.
-    ("", TlsSetting::Disable),
-    ("DISABLE", TlsSetting::Disable),
-    ("SIMPLE", TlsSetting::Simple),
-    ("MUTUAL", TlsSetting::Mutual),
-    ("ISTIO_MUTUAL", TlsSetting::IstioMutual),
-];
-
 impl Policy<'_> {
     pub(super) fn read(
         &self,
@@ -155,7 +141,7 @@ impl Policy<'_> {
     }
 
     fn settings(&self, field: &str, scope: &mut Scope<'_>) -> Result<PolicySettings, Problem> {
-        let tls_mode = |tls: &Tls<'_>| one_of(&format!("{field}.tls.mode"), &tls.mode, TLS_MODES);
+        let tls = |tls: &Tls<'_>| tls.read(&format!("{field}.tls")).map(Arc::new);
         let outlier = |o: &Ejection<'_>| o.read(&format!("{field}.outlierDetection"), scope);
         let outlier_detection = self.outlier_detection.as_ref().map(outlier);
         let pool = self.connection_pool.as_ref();
@@ -167,7 +153,7 @@ impl Policy<'_> {
             outlier_detection,
             connection_pool: pool.transpose()?,
             load_balancer: balancer.transpose()?,
-            tls: self.tls.as_ref().map(tls_mode).transpose()?,
+            tls: self.tls.as_ref().map(tls).transpose()?,
             retry_budget: retry_budget.map(|b| b.read(&format!("{field}.retryBudget"), scope)),
         })
     }

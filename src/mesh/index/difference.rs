@@ -86,7 +86,7 @@ pub(super) fn difference(old: Option<&ServiceState>, new: Option<&ServiceState>)
         endpoints: defined || moved || rerouted,
         config: defined
             || ((moved || rerouted) && carries_endpoints(&new.service))
-            || (moved && accounts_differ(old, new)),
+            || peers_differ(old, new),
     }
 }
 
@@ -110,14 +110,9 @@ fn carries_endpoints(service: &Service) -> bool {
     }
 }
 
-/// Whether the service accounts differ, which CDS lists. A service that lost
-/// its last endpoint keeps them (istiod: a crash loop must not touch CDS).
-fn accounts_differ(old: &ServiceState, new: &ServiceState) -> bool {
-    let accounts = |state: &'_ ServiceState| -> BTreeSet<Arc<str>> {
-        let identities = state.all_endpoints().map(|(_, e)| &e.workload.identity);
-        // A bare address has none.
-        identities.filter(|id| !id.is_empty()).cloned().collect()
-    };
-    let new = accounts(new);
-    !new.is_empty() && new != accounts(old)
+/// Whether the endpoints as a whole differ, as CDS tells them. A service that
+/// lost its last endpoint keeps its service accounts (istiod: a crash loop must
+/// not touch CDS).
+fn peers_differ(old: &ServiceState, new: &ServiceState) -> bool {
+    new.peers != old.peers && new.all_endpoints().next().is_some()
 }

@@ -8,7 +8,7 @@ use super::{
     dirty::Need,
 };
 use crate::mesh::{
-    HostServices, ServiceState, Update,
+    HostServices, Peers, ServiceState, Update,
     gateways::kube_name,
     kube_services::{self, Definition},
     service_entry,
@@ -69,15 +69,24 @@ impl Index {
             Some(old) if !need.endpoints => old.endpoints.clone(),
             _ => self.endpoints(key, old),
         };
+        let rules = self.config.merged_rules.for_host(&key.hostname);
+        let peers = match old {
+            Some(old) if !need.endpoints && old.service == service && old.rules == rules => {
+                Arc::clone(&old.peers)
+            }
+            _ => Arc::new(Peers::of(&service, &rules, &endpoints)),
+        };
         Some(ServiceState {
             service,
             endpoints,
-            rules: self.config.merged_rules.for_host(&key.hostname),
+            peers,
+            rules,
             networks: Arc::clone(&self.networks),
             mesh: Arc::clone(&self.mesh),
             features: Arc::clone(&self.features),
             eds: crate::wire::Memo::default(),
             clusters: crate::wire::Memo::default(),
+            sni_chains: crate::wire::Memo::default(),
         })
     }
 

@@ -33,7 +33,7 @@ fn subset(name: &str) -> Subset {
 
 fn tls(mode: TlsSetting) -> TrafficPolicy {
     let base = PolicySettings {
-        tls: Some(mode),
+        tls: Some(Arc::new(mode.into())),
         ..PolicySettings::default()
     };
     TrafficPolicy {

@@ -73,12 +73,14 @@ fn state(service: Service) -> Arc<ServiceState> {
     Arc::new(ServiceState {
         service: Arc::new(service),
         endpoints: Vec::new(),
+        peers: Arc::default(),
         rules: Arc::from([]),
         networks: Arc::new(NetworkTable::default()),
         mesh: Arc::new(MeshConfig::default()),
         features: Arc::new(Features::default()),
         eds: Memo::default(),
         clusters: Memo::default(),
+        sni_chains: Memo::default(),
     })
 }
 

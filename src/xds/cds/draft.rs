@@ -9,7 +9,10 @@ use envoy_types::pb::envoy::config::{
         cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType},
     },
     common::matcher::v3::MatchPredicate,
-    core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common},
+    core::v3::{
+        Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
+        UpstreamHttpProtocolOptions,
+    },
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
@@ -84,6 +87,8 @@ pub(super) struct Draft {
     pub(super) upstream: Upstream,
     /// `common_http_protocol_options`, if any is set.
     pub(super) http: Option<Common>,
+    /// `upstream_http_protocol_options`, if any is set.
+    pub(super) upstream_http: Option<UpstreamHttpProtocolOptions>,
     /// Settings of an [`Upstream::Http2`].
     pub(super) http2: Http2ProtocolOptions,
     /// Which answers count as failures; none for Envoy's own choice.
@@ -110,6 +115,7 @@ impl Draft {
             discovery,
             upstream: Upstream::default(),
             http: None,
+            upstream_http: None,
             http2: Http2ProtocolOptions::default(),
             failures: None,
             metadata: Fields::new(),
@@ -184,10 +190,11 @@ impl Draft {
 
     /// The framed resource.
     pub(super) fn encode(mut self) -> EncodedResource {
-        let is_set = self.http.is_some() || self.failures.is_some();
+        let is_set = self.http.is_some() || self.upstream_http.is_some() || self.failures.is_some();
         if is_set || self.upstream != Upstream::Http1 {
             let options = HttpProtocolOptions {
                 common_http_protocol_options: self.http,
+                upstream_http_protocol_options: self.upstream_http,
                 upstream_protocol_options: Some(self.upstream.options(self.http2)),
                 outlier_detection: self.failures.map(|matcher| OutlierDetection {
                     error_matcher: Some(matcher),

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::{
 };
 
 use super::draft::{Draft, Upstream};
-use crate::model::IpFamily;
+use crate::model::{IpFamily, IstioFilters};
 use crate::wire::EncodedResource;
 use crate::xds::pb;
 
@@ -31,9 +31,9 @@ pub(super) fn black_hole(connect_timeout: Duration) -> EncodedResource {
 }
 
 /// `PassthroughCluster`.
-pub(super) fn passthrough(connect_timeout: Duration, metadata_exchange: bool) -> EncodedResource {
+pub(super) fn passthrough(connect_timeout: Duration, filters: IstioFilters) -> EncodedResource {
     let mut draft = original_destination(PASSTHROUGH, connect_timeout);
-    if metadata_exchange {
+    if filters.metadata_exchange {
         draft.exchange_metadata();
     }
     draft.encode()

@@ -15,6 +15,7 @@ use crate::model::{
     Registration, Service, ServicePort, TargetPort, TrafficPolicy,
 };
 use crate::wire::EncodedResource;
+use crate::xds::client::Client;
 use crate::xds::pb;
 
 /// A time longer than any cluster lives, in seconds: original destinations of
@@ -38,14 +39,28 @@ pub(super) struct InboundClass {
     pub(super) family: IpFamily,
 }
 
+impl InboundClass {
+    pub(super) fn of(client: &Client) -> Self {
+        let proxy = &client.proxy;
+        Self {
+            cluster: proxy.cluster.clone(),
+            namespace: proxy.namespace.clone(),
+            labels: client.labels().clone(),
+            ports: client.named_ports(),
+            by_entry: client.is_by_entry(),
+            family: proxy.ips.family(),
+        }
+    }
+}
+
 /// A service port that ends at a port of the workload.
 struct Target<'a> {
     state: &'a Arc<ServiceState>,
     port: &'a ServicePort,
 }
 
-/// One cluster for each port of the workload that a service leads to.
-pub(super) fn clusters(snapshot: &Snapshot, class: &InboundClass) -> Vec<EncodedResource> {
+/// The services that lead to the workload, oldest first.
+fn selecting<'a>(snapshot: &'a Snapshot, class: &InboundClass) -> Vec<&'a Arc<ServiceState>> {
     let mut selecting: Vec<_> = snapshot
         .services()
         .filter(|state| state.service.key.namespace == class.namespace)
@@ -60,8 +75,25 @@ pub(super) fn clusters(snapshot: &Snapshot, class: &InboundClass) -> Vec<Encoded
         let key = |s: &Service| (s.meta.clone(), s.key.clone());
         key(&a.service).cmp(&key(&b.service))
     });
+    selecting
+}
+
+/// Service ports that lead to the workload, and its port behind each. Services
+/// may keep out (istiod: `DisableGatewayPortTranslationLabel`).
+pub(super) fn target_ports(snapshot: &Snapshot, class: &InboundClass) -> Arc<[(u16, u16)]> {
+    const OPT_OUT: &str = "experimental.istio.io/disable-gateway-port-translation";
+    let selecting = selecting(snapshot, class).into_iter();
+    selecting
+        .filter(|state| state.service.labels.get(OPT_OUT).is_none())
+        .flat_map(|state| ports(&state.service, class))
+        .map(|(target, port)| (port.number, target))
+        .collect()
+}
+
+/// One cluster for each port of the workload that a service leads to.
+pub(super) fn clusters(snapshot: &Snapshot, class: &InboundClass) -> Vec<EncodedResource> {
     let mut targets: BTreeMap<u16, Vec<Target<'_>>> = BTreeMap::new();
-    for state in selecting {
+    for state in selecting(snapshot, class) {
         for (target, port) in ports(&state.service, class) {
             targets
                 .entry(target)

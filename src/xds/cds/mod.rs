@@ -11,6 +11,7 @@ mod outbound;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod upstream_tls;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,12 +20,12 @@ pub(super) use fixed::{BLACK_HOLE, PASSTHROUGH};
 use inbound::InboundClass;
 
 use super::client::Client;
-use super::eds;
 use super::resources::{ResourceList, sorted};
+use super::{eds, gateway};
 use crate::mesh::{ClusterKey, EdsKey, MemoKey, Scope, ServiceState, Snapshot};
 use crate::model::{
-    ClusterName, Hostname, InterceptionMode, IpFamily, Labels, Namespace, NetworkView, NodeKind,
-    ServerTlsMode,
+    ClusterName, Hostname, InterceptionMode, IpFamily, IstioFilters, Labels, Namespace,
+    NetworkView, NodeKind,
 };
 use crate::wire::EncodedResource;
 
@@ -55,7 +56,7 @@ struct OutboundClass {
     labels: Labels,
     /// Its Envoy forwards by SNI.
     sni_dnat: bool,
-    metadata_exchange: bool,
+    filters: IstioFilters,
     /// Views of the clusters that carry their endpoints, by name.
     dns: Vec<(ClusterName, NetworkView)>,
     /// Which addresses are asked for by DNS; the default where no cluster does.
@@ -70,8 +71,9 @@ pub(super) fn list(client: &Client) -> ResourceList {
         kind: client.proxy.kind,
         namespace: client.proxy.namespace.clone(),
         labels: rule_labels(client),
-        sni_dnat: forwards_by_sni(client),
-        metadata_exchange: client.has_extension("metadata_exchange"),
+        // istiod: its hosts choose chains, not clusters.
+        sni_dnat: gateway::forwards_by_sni(client),
+        filters: client.filters(),
         family: match dns.as_slice() {
             [] => IpFamily::default(),
             _ => client.proxy.ips.family(),
@@ -80,14 +82,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
     };
     let intercepts = client.proxy.kind == NodeKind::Sidecar
         && client.proxy.interception != InterceptionMode::None;
-    let inbound = intercepts.then(|| InboundClass {
-        cluster: client.proxy.cluster.clone(),
-        namespace: client.proxy.namespace.clone(),
-        labels: client.labels().clone(),
-        ports: client.named_ports(),
-        by_entry: client.is_by_entry(),
-        family: client.proxy.ips.family(),
-    });
+    let inbound = intercepts.then(|| InboundClass::of(client));
     let key = ListKey { outbound, inbound };
     let list = client
         .snapshot
@@ -105,7 +100,7 @@ fn build(client: &Client, key: &ListKey) -> ResourceList {
     }
     let mut own = vec![fixed::black_hole(timeout)];
     if class.kind == NodeKind::Sidecar {
-        own.push(fixed::passthrough(timeout, class.metadata_exchange));
+        own.push(fixed::passthrough(timeout, class.filters));
     }
     if let Some(inbound) = &key.inbound {
         own.push(fixed::inbound_passthrough(timeout, inbound.family));
@@ -135,7 +130,7 @@ fn append_service(
                 cluster,
                 kind: class.kind,
                 rule,
-                metadata_exchange: class.metadata_exchange,
+                filters: class.filters,
                 dns: dns.clone(),
             };
             all.extend(encoded(state, key));
@@ -144,7 +139,7 @@ fn append_service(
 }
 
 /// The outbound clusters of one service, sorted by name.
-fn names(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> Vec<ClusterName> {
+pub(super) fn names(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> Vec<ClusterName> {
     let host = &state.service.key.hostname;
     let rule = rule.and_then(|at| state.rules.get(usize::from(at)));
     let mut subsets: BTreeSet<&str> = BTreeSet::from([""]);
@@ -218,7 +213,8 @@ impl MemoKey for RulesSelectClients {
     type Value = bool;
 }
 
-fn rule_labels(client: &Client) -> Labels {
+/// The labels by which rules choose the client; empty where none does.
+pub(super) fn rule_labels(client: &Client) -> Labels {
     let select = |snapshot: &Snapshot| {
         let mut rules = snapshot.services().flat_map(|s| s.rules.iter());
         rules.any(|rule| !rule.workload_selector.is_empty())
@@ -231,14 +227,17 @@ fn rule_labels(client: &Client) -> Labels {
     }
 }
 
-/// Whether an Istio Gateway with an `AUTO_PASSTHROUGH` server selects the proxy.
-/// Its hosts choose filter chains, not clusters (istiod:
-/// `buildOutboundSniDnatClusters`).
-fn forwards_by_sni(client: &Client) -> bool {
-    let automatic = Some(ServerTlsMode::AutoPassthrough);
-    client.proxy.kind == NodeKind::Router
-        && client.snapshot.mesh().gateways.iter().any(|gateway| {
-            client.labels().contains_all(&gateway.selector)
-                && gateway.servers.iter().any(|server| server.tls == automatic)
-        })
+/// The ports behind the Services in front of a router.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct TargetPorts(InboundClass);
+
+impl MemoKey for TargetPorts {
+    type Value = Arc<[(u16, u16)]>;
+}
+
+/// Pairs of a service port that leads to the proxy, and its port behind it.
+pub(super) fn target_ports(client: &Client) -> Arc<[(u16, u16)]> {
+    let key = TargetPorts(InboundClass::of(client));
+    let find = |key: &TargetPorts| inbound::target_ports(&client.snapshot, &key.0);
+    Arc::clone(&client.snapshot.memo().get_or_make(key, find))
 }

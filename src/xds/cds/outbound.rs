@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::config::{
 use envoy_types::pb::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 
 use super::draft::{Draft, Upstream};
-use super::policy;
+use super::{policy, upstream_tls};
 use crate::mesh::{ClusterKey, ServiceState};
 use crate::model::{
     DestinationRule, Direction, IpFamily, NodeKind, PersistentSession, PolicySettings, Provider,
@@ -59,8 +59,10 @@ pub(super) fn discovery(state: &ServiceState, key: &ClusterKey) -> Option<Discov
         let port = key.cluster.port;
         // istiod: a subset's cluster starts from the type of the whole service's.
         let none = PolicySettings::default();
-        policy::is_passthrough(&rule.effective("", port, &none))
-            || policy::is_passthrough(&rule.effective(&key.cluster.subset, port, &none))
+        rule.effective("", port, &none).is_passthrough()
+            || rule
+                .effective(&key.cluster.subset, port, &none)
+                .is_passthrough()
     });
     Some(if passthrough {
         DiscoveryType::OriginalDst
@@ -113,13 +115,15 @@ pub(super) fn encode(
         resolve_by_dns(&mut draft, state, *family);
         draft.load_assignment = endpoints;
     }
-    if key.metadata_exchange {
+    if key.filters.metadata_exchange {
         draft.exchange_metadata();
     }
-    // The TLS contexts of mesh mTLS go here, on `Direction::Outbound` only: an
-    // SNI cluster forwards what is already TLS.
-    debug_assert!(draft.cluster.transport_socket.is_none());
-    annotate(&mut draft, state, key, rule, settings.tls);
+    // An SNI cluster forwards what is TLS already.
+    if key.cluster.direction == Direction::Outbound {
+        upstream_tls::apply(&mut draft, state, key, settings.tls.as_deref());
+    }
+    let mode = settings.tls.as_ref().map(|tls| tls.mode);
+    annotate(&mut draft, state, key, rule, mode);
     draft.encode()
 }
 

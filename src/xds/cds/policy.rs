@@ -11,15 +11,6 @@ use super::draft::Draft;
 use crate::mesh::{ClusterKey, ServiceState};
 use crate::model::{Features, PolicySettings, Service, TrafficDistribution};
 
-/// Whether the rule sends calls to their original destination.
-pub(super) fn is_passthrough(policy: &PolicySettings) -> bool {
-    let simple = policy
-        .load_balancer
-        .as_ref()
-        .and_then(|lb| lb.simple.as_deref());
-    simple == Some("PASSTHROUGH")
-}
-
 /// Applies `policy` to an outbound cluster of `state`.
 pub(super) fn apply(
     draft: &mut Draft,

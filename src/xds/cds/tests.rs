@@ -19,9 +19,10 @@ use crate::model::{
     MeshConfig, OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, Resolution,
     TargetPort, TlsSetting, TrafficDistribution, TypeUrl,
 };
+use crate::testing::gateways::auto_passthrough;
 use crate::testing::snapshot::{
-    CLUSTER, ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
-    snapshot, snapshot_of,
+    CLUSTER, ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot,
+    snapshot_of,
 };
 use crate::xds::tests::{decode, named, names, resources};
 use std::sync::Arc;
@@ -286,7 +287,7 @@ fn persistent_sessions_keep_draining_endpoints() {
 #[test]
 fn metadata_names_service_rule_and_subset() {
     let settings = PolicySettings {
-        tls: Some(TlsSetting::Simple),
+        tls: Some(Arc::new(TlsSetting::Simple.into())),
         ..PolicySettings::default()
     };
     let web = web().rule(settings, &["v1"]);
@@ -425,7 +426,7 @@ fn a_change_of_endpoints_keeps_the_list() {
 fn equal_input_makes_equal_bytes() {
     let made = || {
         let settings = PolicySettings {
-            tls: Some(TlsSetting::Mutual),
+            tls: Some(Arc::new(TlsSetting::Mutual.into())),
             ..PolicySettings::default()
         };
         let snapshot = snapshot([web().rule(settings, &["v1"])]);

@@ -5,30 +5,29 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Http1ProtocolOptions;
 use envoy_types::pb::envoy::extensions::filters::{
     http::{
-        cors::v3::Cors, fault::v3::HttpFault, grpc_stats::v3::FilterConfig as GrpcStats,
+        cors::v3::Cors,
+        fault::v3::HttpFault,
+        grpc_stats::v3::{
+            FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier::StatsForAllMethods,
+        },
         router::v3::Router,
     },
     network::http_connection_manager::v3::{
         HttpConnectionManager, HttpFilter, Rds,
-        http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig},
+        http_connection_manager::{
+            ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+            SetCurrentClientCertDetails, UpgradeConfig,
+        },
         http_filter::ConfigType,
     },
 };
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
+use crate::model::IstioFilters;
 use crate::wire::proto;
 use crate::xds::pb;
 use crate::xds::value::{Fields, Value, encode_struct};
-
-/// Which of istio's own HTTP filters the proxy's Envoy has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(super) struct IstioFilters {
-    /// `istio.alpn`.
-    pub(super) alpn: bool,
-    /// Peer metadata.
-    pub(super) peer_metadata: bool,
-}
 
 /// A connection manager that routes by the RDS resource `routes`.
 pub(super) fn manager(
@@ -59,6 +58,30 @@ pub(super) fn manager(
     manager
 }
 
+/// As [`manager`], for callers from outside the mesh.
+pub(in crate::xds) fn gateway_manager(
+    stat_prefix: String,
+    routes: &str,
+    filters: IstioFilters,
+) -> HttpConnectionManager {
+    let mut manager = HttpConnectionManager {
+        // Who calls is who connects: anybody can write a header.
+        use_remote_address: pb::boolean(true),
+        http_protocol_options: Some(Http1ProtocolOptions::default()),
+        server_name: "istio-envoy".to_owned(),
+        set_current_client_cert_details: Some(SetCurrentClientCertDetails {
+            subject: pb::boolean(true),
+            cert: true,
+            dns: true,
+            uri: true,
+            ..SetCurrentClientCertDetails::default()
+        }),
+        ..manager(stat_prefix, routes, filters)
+    };
+    manager.set_forward_client_cert_details(ForwardClientCertDetails::SanitizeSet);
+    manager
+}
+
 /// As [`manager`], for callers that use it as an explicit HTTP proxy.
 pub(super) fn proxy_manager(stat_prefix: String, filters: IstioFilters) -> HttpConnectionManager {
     HttpConnectionManager {
@@ -73,6 +96,8 @@ pub(super) fn proxy_manager(stat_prefix: String, filters: IstioFilters) -> HttpC
 fn http_filters(istio: IstioFilters) -> Vec<HttpFilter> {
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
+        // Unset, Envoy takes a deprecated runtime flag's word for it.
+        per_method_stat_specifier: pb::boolean(false).map(StatsForAllMethods),
         ..GrpcStats::default()
     };
     let mut filters = Vec::new();

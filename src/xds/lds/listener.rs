@@ -18,8 +18,8 @@ use envoy_types::pb::envoy::extensions::filters::{
 use prost::{Message, Name};
 
 use super::entries::{Chain, Destination, Entry};
-use super::http::{self, IstioFilters};
-use crate::model::TypeUrl;
+use super::http;
+use crate::model::{IstioFilters, TypeUrl};
 use crate::wire::EncodedResource;
 use crate::xds::pb;
 
@@ -197,17 +197,24 @@ fn stat_prefix(listener: &str) -> String {
     format!("outbound_{listener};")
 }
 
-fn connection_manager(manager: &HttpConnectionManager) -> Filter {
+/// The filter that speaks HTTP.
+pub(in crate::xds) fn connection_manager(manager: &HttpConnectionManager) -> Filter {
     network_filter("envoy.filters.network.http_connection_manager", manager)
 }
 
-fn tcp_proxy(cluster: &str) -> Filter {
+/// The filter that passes bytes on to a cluster.
+pub(in crate::xds) fn tcp_proxy(cluster: &str) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         ..TcpProxy::default()
     };
-    network_filter("envoy.filters.network.tcp_proxy", &proxy)
+    tcp_filter(&proxy)
+}
+
+/// The filter that passes bytes on as `proxy` says.
+pub(in crate::xds) fn tcp_filter(proxy: &TcpProxy) -> Filter {
+    network_filter("envoy.filters.network.tcp_proxy", proxy)
 }
 
 fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {

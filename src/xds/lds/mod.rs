@@ -1,25 +1,24 @@
-//! LDS: the outbound listeners of sidecars. Gateways get none yet.
+//! LDS: the listeners of sidecars. Those of routers are in [`super::gateway`].
 
 mod entries;
-mod http;
-mod listener;
+pub(super) mod http;
+pub(super) mod listener;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use entries::{Entries, Kind, Wish};
-use http::IstioFilters;
 use listener::Style;
 
 use super::client::Client;
 use super::egress::{self, Egress};
 use super::resources::{ResourceList, sorted};
-use super::{cds, pb};
+use super::{cds, gateway, pb};
 use crate::mesh::MemoKey;
 use crate::model::{
-    CaptureMode, ClusterId, InterceptionMode, IpFamily, MeshConfig, NodeKind, OutboundPolicy,
-    Protocol, Service,
+    CaptureMode, ClusterId, InterceptionMode, IpFamily, IstioFilters, MeshConfig, NodeKind,
+    OutboundPolicy, Protocol, Service,
 };
 
 /// Proxies with the same listeners: all that they depend on beside the
@@ -44,7 +43,7 @@ impl MemoKey for ListKey {
 pub(super) fn list(client: &Client) -> ResourceList {
     let proxy = &client.proxy;
     if proxy.kind == NodeKind::Router {
-        return Arc::from([]);
+        return gateway::list(client);
     }
     let key = ListKey {
         scope: Arc::clone(client.scope.key()),
@@ -54,10 +53,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
         unprivileged: proxy.unprivileged,
         own_ports: proxy.own_ports.clone(),
         http_proxy_port: proxy.http_proxy_port,
-        filters: IstioFilters {
-            alpn: client.has_extension("istio.alpn"),
-            peer_metadata: client.has_extension("peer_metadata"),
-        },
+        filters: client.filters(),
     };
     let memo = client.snapshot.memo();
     let list = memo.get_or_make(key, |key| build(client, key));

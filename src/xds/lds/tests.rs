@@ -165,7 +165,7 @@ fn alias_services_and_udp_ports_have_no_listener() {
 }
 
 #[test]
-fn gateways_have_no_listener_yet() {
+fn a_router_that_no_gateway_selects_has_no_listener() {
     let snapshot = snapshot([of("a", Protocol::Http)]);
     assert!(listeners(&snapshot, router("ns", "ingress")).is_empty());
 }

@@ -116,7 +116,7 @@ fn tls_rule(
     subset: Option<TlsSetting>,
 ) -> DestinationRule {
     let with = |tls: Option<TlsSetting>| PolicySettings {
-        tls,
+        tls: tls.map(|mode| Arc::new(mode.into())),
         ..PolicySettings::default()
     };
     let mut rule = rule();

@@ -39,6 +39,11 @@ fn a_new_service_account_tells_config_too() {
     let told = told(&mut world, "c1", put(other));
     assert!(told.config);
     assert_eq!(told.workloads.len(), 1);
+    let snapshot = world.snapshot();
+    let known = &snapshot.host(WEB)[0].peers.identities;
+    let accounts: Vec<_> = known.iter().map(|id| &**id).collect();
+    assert_eq!(accounts.len(), 2, "of both clusters: {accounts:?}");
+    assert!(accounts.iter().any(|id| id.ends_with("/sa/other")));
 }
 
 #[test]
