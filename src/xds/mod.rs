@@ -14,6 +14,7 @@ mod pb;
 mod rds;
 mod resources;
 pub mod split_horizon;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;

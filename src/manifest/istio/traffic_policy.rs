@@ -7,8 +7,7 @@ mod load_balancer;
 
 use serde::Deserialize;
 
-use super::client_tls::Tls;
-use super::one_of;
+use super::{client_tls::Tls, one_of};
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Text},
