@@ -11,6 +11,7 @@ mod inbound;
 mod lds;
 pub mod locality_lb;
 mod mtls;
+mod nds;
 mod pb;
 mod rds;
 mod resources;
