@@ -10,6 +10,7 @@ mod http_route;
 mod lds;
 pub mod locality_lb;
 mod mtls;
+mod nds;
 mod pb;
 mod rds;
 mod resources;
