@@ -25,7 +25,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use isthmus::model::TypeUrl;
-use isthmus::server::{Config, ResponseBody, Service};
+use isthmus::server::{Config, Peer, ResponseBody, Service};
 use isthmus::testing::ads_server::Published;
 use isthmus::testing::ads_stream::delta;
 use isthmus::testing::ads_world::{FakeWorld, endpoint_change};
@@ -76,8 +76,8 @@ impl Client {
         let request = http::Request::post(path)
             .header("content-type", "application/grpc")
             .body(RequestBody(body));
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let response = service.respond(peer, request.expect("a request"));
+        let peer = Peer::plaintext(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let response = service.respond(&peer, request.expect("a request"));
         Self {
             requests,
             responses: response.into_body(),

@@ -7,10 +7,14 @@
 
 pub mod admin;
 pub mod ads;
+pub mod agent;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod controllers;
+pub mod identity;
 pub mod manifest;
 pub mod mesh;
 pub mod model;

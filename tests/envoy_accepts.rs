@@ -26,9 +26,10 @@ use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 use envoy_types::pb::google::protobuf::Any;
 use isthmus::mesh::{MeshState, Snapshot};
 use isthmus::model::{
-    ConnectionPool, Failover, InterceptionMode, LoadBalancer, LocalityLb, MtlsMode,
-    OutlierDetection, PeerAuthentication, PersistentSession, PolicySettings, Protocol, Proxy,
-    ProxyIps, Resolution, TargetPort, TlsSetting, TrafficDistribution, TypeUrl, ZoneAwareLb,
+    ConnectionPool, ConsistentHash, Failover, HashKey, HashTable, InterceptionMode, LoadBalancer,
+    LocalityLb, MtlsMode, OutlierDetection, PeerAuthentication, PersistentSession, PolicySettings,
+    Protocol, Proxy, ProxyIps, Resolution, RetryBudget, TargetPort, TcpKeepalive, TlsSetting,
+    TrafficDistribution, TypeUrl, Warmup, ZoneAwareLb,
 };
 use isthmus::testing::gateways::auto_passthrough;
 use isthmus::testing::inbound::{self, ingress, listening, policy};
@@ -52,7 +53,7 @@ fn envoy() -> PathBuf {
     path
 }
 
-fn settings() -> [PolicySettings; 4] {
+fn settings() -> [PolicySettings; 9] {
     let algorithm = |simple: &str| LoadBalancer {
         simple: Some(Arc::from(simple)),
         ..LoadBalancer::default()
@@ -77,6 +78,7 @@ fn settings() -> [PolicySettings; 4] {
             base_ejection_time: Some(Duration::from_secs(30)),
             max_ejection_percent: 50,
             min_health_percent: 20,
+            http_error_codes: vec![500, 503],
         }),
         tls: Some(Arc::new(TlsSetting::IstioMutual.into())),
         connection_pool: Some(ConnectionPool {
@@ -87,15 +89,48 @@ fn settings() -> [PolicySettings; 4] {
             max_requests_per_connection: Some(1),
             max_retries: Some(1),
             idle_timeout: Some(Duration::from_secs(1)),
+            tcp_idle_timeout: Some(Duration::from_secs(2)),
+            max_connection_duration: Some(Duration::from_mins(1)),
+            tcp_keepalive: Some(TcpKeepalive {
+                probes: Some(3),
+                time: Some(Duration::from_mins(1)),
+                interval: Some(Duration::from_secs(10)),
+            }),
+            h2_upgrade: Some(true),
+            use_client_protocol: false,
+            max_concurrent_streams: Some(100),
+            http2_keepalive: Some((Some(Duration::from_secs(30)), Some(Duration::from_secs(5)))),
+        }),
+        retry_budget: Some(RetryBudget {
+            percent: Some(25.0),
+            interval: None,
+            min_concurrency: 0,
         }),
     };
     let with = |lb| PolicySettings {
         load_balancer: Some(lb),
         ..PolicySettings::default()
     };
-    let hashed = LoadBalancer {
-        consistent_hash: true,
+    let hashed = |table| LoadBalancer {
+        consistent_hash: Some(ConsistentHash {
+            key: Some(HashKey::Header(Arc::from("x-user"))),
+            table,
+        }),
         ..LoadBalancer::default()
+    };
+    let warm = |simple| LoadBalancer {
+        warmup: Some(Warmup {
+            duration: Duration::from_secs(30),
+            ramp: Some((1.5, 20.0)),
+        }),
+        ..algorithm(simple)
+    };
+    let as_client = PolicySettings {
+        connection_pool: Some(ConnectionPool {
+            use_client_protocol: true,
+            ..ConnectionPool::default()
+        }),
+        ..PolicySettings::default()
     };
     let zone_aware = LoadBalancer {
         zone_aware: Some(ZoneAwareLb::default()),
@@ -104,7 +139,12 @@ fn settings() -> [PolicySettings; 4] {
     [
         full,
         with(algorithm("PASSTHROUGH")),
-        with(hashed),
+        with(hashed(HashTable::Unset(0))),
+        with(hashed(HashTable::Ring(64))),
+        with(hashed(HashTable::Maglev(65537))),
+        with(warm("ROUND_ROBIN")),
+        with(warm("LEAST_REQUEST")),
+        as_client,
         with(zone_aware),
     ]
 }

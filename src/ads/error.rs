@@ -2,24 +2,6 @@
 
 use crate::model::TypeUrl;
 
-/// Text of a client, safe to log: control characters escaped, at most `max`
-/// characters kept.
-pub fn printable(text: &str, max: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(max) + 3);
-    for (at, c) in text.chars().enumerate() {
-        if at == max {
-            out.push('…');
-            break;
-        }
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 /// What of the node message cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -7,7 +7,7 @@ use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use serde::Deserialize;
 
 use super::NodeError;
-use crate::model::Labels;
+use crate::model::{Labels, printable};
 
 /// Typed access to the metadata of a node. A key that is absent, null or empty
 /// counts as unset.
@@ -135,7 +135,7 @@ fn wrong(key: &'static str, expected: &'static str, found: &Kind) -> NodeError {
     let found = match found {
         Kind::NullValue(_) => Cow::Borrowed("null"),
         Kind::NumberValue(n) => Cow::Owned(format!("the number {n}")),
-        Kind::StringValue(text) => Cow::Owned(format!("\"{}\"", super::printable(text, 64))),
+        Kind::StringValue(text) => Cow::Owned(format!("\"{}\"", printable(text, 64))),
         Kind::BoolValue(value) => Cow::Owned(format!("the boolean {value}")),
         Kind::StructValue(_) => Cow::Borrowed("an object"),
         Kind::ListValue(_) => Cow::Borrowed("a list"),

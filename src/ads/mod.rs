@@ -17,7 +17,7 @@ mod session;
 mod sotw;
 mod subscription;
 
-pub use error::{NodeError, ProtocolError, StatusCode, printable};
+pub use error::{NodeError, ProtocolError, StatusCode};
 pub use node::{NodeReader, parse_node};
 pub use outgoing::{Nonce, Outgoing};
 pub use session::{Options, Received, Request, Resources, Session, TypeStatus, Variant};

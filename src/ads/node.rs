@@ -9,10 +9,11 @@ use std::{
 use envoy_types::pb::envoy::config::core::v3::{Locality as NodeLocality, Node};
 use parking_lot::Mutex;
 
+use super::NodeError;
 use super::metadata::Metadata;
-use super::{NodeError, printable};
 use crate::model::{
     ClusterId, InterceptionMode, Locality, Namespace, NetworkId, NodeKind, Proxy, ProxyIps,
+    printable,
 };
 
 #[cfg(test)]

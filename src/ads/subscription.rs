@@ -7,8 +7,9 @@ use std::{
 
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 
+use super::Nonce;
 use super::entries::{Entries, Entry, State};
-use super::{Nonce, printable};
+use crate::model::printable;
 use crate::wire::Version;
 
 /// Un-ACKed answers to requests that may be under way at once; pushes wait for

@@ -1,7 +1,11 @@
 //! Wires the modules, owns every task, drains on shutdown.
 
 mod check;
+mod clock;
+mod controllers;
+mod identity;
 mod listen;
+mod secure;
 mod sources;
 mod tasks;
 mod writer;
@@ -22,16 +26,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::check::{Findings, check};
+use self::secure::{Served, Sockets};
 use self::tasks::{Task, Tasks};
 use self::writer::{Flush, WriterLoop};
 use crate::admin::{self, Views};
-use crate::ads::{self, NodeReader};
 use crate::config::{Config, ListenAddress};
 use crate::mesh::{Index, SnapshotReader, Writer};
 use crate::registry::dns;
-use crate::server;
+use crate::registry::kube::ApiClients;
 use crate::telemetry::{Readiness, Registry};
-use crate::xds::ProxyResources;
 
 /// Batches of events that may wait for the writer; a source that is faster
 /// waits in turn.
@@ -41,8 +44,11 @@ const EVENT_QUEUE: usize = 1024;
 #[derive(Debug)]
 pub struct App {
     config: Config,
-    grpc: SocketAddr,
+    /// Where ADS is served in plain text, and where over TLS.
+    addresses: [Option<SocketAddr>; 2],
     views: Views,
+    /// API clients of the clusters; none without Kubernetes.
+    clients: ApiClients,
     stop: CancellationToken,
     /// Cancelled once ADS is open.
     ready: CancellationToken,
@@ -56,13 +62,14 @@ impl App {
         // One TLS provider for the process; a second start keeps the first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         warn_of(&config);
-        let listener = listen::bind(config.listen.grpc, "--grpc-addr")?;
+        let sockets = Sockets::bind(&config)?;
         let mut app = Self {
-            grpc: listener.local_addr()?,
+            addresses: sockets.addresses()?,
             views: Views {
                 readiness: Readiness::default(),
                 metrics: Registry::default(),
             },
+            clients: ApiClients::default(),
             stop: CancellationToken::new(),
             ready: CancellationToken::new(),
             tasks: Tasks::default(),
@@ -71,8 +78,15 @@ impl App {
         let starting = app.views.readiness.block("the first snapshot");
         app.serve_pages()?;
         let (snapshots, flushes, synced) = app.ingest()?;
+        let identity = identity::start(&mut app, &snapshots)?;
         let open = Arc::new(AtomicBool::new(false));
-        app.serve_streams(listener, snapshots, Arc::clone(&open));
+        let served = Served {
+            snapshots,
+            ready: Arc::clone(&open),
+            clients: app.clients.clone(),
+            identity,
+        };
+        secure::serve(&mut app, sockets, served)?;
         let ready = app.ready.clone();
         app.tasks.spawn_once("the first snapshot", async move {
             first_snapshot(synced, flushes).await?;
@@ -82,13 +96,21 @@ impl App {
             info!("ready");
             Ok(())
         });
-        info!(grpc = %app.grpc, cluster = %app.config.cluster_id, "isthmus started");
+        let [grpc, secure] = app.addresses;
+        info!(?grpc, ?secure, cluster = %app.config.cluster_id, "isthmus started");
         Ok(app)
     }
 
-    /// Where ADS is served.
-    pub fn grpc_address(&self) -> SocketAddr {
-        self.grpc
+    /// Where ADS is served in plain text, if it is.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        let [plaintext, _] = self.addresses;
+        plaintext
+    }
+
+    /// Where ADS and certificates are served over TLS, if they are.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        let [_, secure] = self.addresses;
+        secure
     }
 
     /// Waits until ADS is open.
@@ -170,45 +192,6 @@ impl App {
             self.tasks.spawn("the pages", async { Ok(serve.await?) });
         }
         Ok(())
-    }
-
-    fn serve_streams(
-        &mut self,
-        listener: tokio::net::TcpListener,
-        snapshots: SnapshotReader,
-        ready: Arc<AtomicBool>,
-    ) {
-        let streams = &self.config.streams;
-        let nodes = NodeReader::new(self.config.cluster_aliases.clone());
-        let state = server::State {
-            config: server::Config {
-                max_request_bytes: streams.max_request_bytes,
-                max_streams: streams.max_concurrent,
-                keepalive_interval: streams.keepalive_interval,
-                keepalive_timeout: streams.keepalive_timeout,
-                max_age: streams.max_age,
-                grace: self.config.shutdown,
-                streams_per_second: Some(f64::from(streams.max_new_per_second)),
-                ..server::Config::default()
-            },
-            sessions: Arc::new(ads::Options {
-                nodes,
-                ..ads::Options::default()
-            }),
-            snapshots,
-            resources: Box::new(|snapshot, proxy| {
-                Box::new(ProxyResources::new(Arc::clone(snapshot), Arc::clone(proxy)))
-            }),
-            ready,
-            connections: Arc::default(),
-            metrics: self.views.metrics.with(server::Metrics::register),
-        };
-        let stop = self.stop.clone().cancelled_owned();
-        let serve = server::serve(listener, Arc::new(state), stop);
-        self.tasks.spawn("the ADS server", async {
-            serve.await;
-            Ok(())
-        });
     }
 
     /// A task that has nothing to drain: it ends where it stands.

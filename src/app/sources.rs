@@ -180,6 +180,7 @@ fn api_servers(app: &mut App, source: &KubeSource, events: mpsc::Sender<Vec<Even
         metrics,
     };
     let clusters = Arc::new(Clusters::default());
+    app.clients = clusters.clients();
     let waiting = app.views.readiness.block("clusters to sync");
     let run = multicluster::run(options, Arc::clone(&clusters), events);
     app.spawn_until_stop("the Kubernetes registry", async { Ok(run.await?) });

@@ -1,16 +1,26 @@
 //! One validated [`Config`] from flags and istiod-named environment, made at
 //! start and passed down. No other module reads either.
 
+mod agent;
 mod args;
+mod identity;
 mod listen;
 mod log_levels;
 mod values;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+pub use agent::{
+    AgentArgs, AgentConfig, AgentConfigError, Authority, CertificateFiles, CertificateSource,
+    DnsConfig, DrainConfig, EnvoyConfig, KeyKind, ProxyNode, Roots, ServerCheck, StatsSelection,
+    Upstream,
+};
 pub use args::DiscoveryArgs;
+pub use identity::{CertProvider, Identity, TlsFiles};
 pub use listen::{ListenAddress, ListenError};
 pub use log_levels::LogLevels;
+
+use ipnet::IpNet;
 
 use crate::model::{ClusterId, Features, Namespace};
 
@@ -32,10 +42,16 @@ pub struct Config {
     pub mesh_config: Option<PathBuf>,
     /// File that wins over the `ConfigMap`'s networks.
     pub networks_config: Option<PathBuf>,
+    /// Certificate authority and serving certificate.
+    pub identity: Identity,
     /// Addresses.
     pub listen: Listen,
+    /// What is written to clusters.
+    pub controllers: Controllers,
     /// Limits and keepalive of streams.
     pub streams: Streams,
+    /// Who may call.
+    pub auth: Auth,
     /// Least time between two publishes.
     pub debounce: Duration,
     /// API group and version of Multi-Cluster Services.
@@ -76,17 +92,52 @@ pub struct KubeSource {
     pub remote_timeout: Option<Duration>,
     /// Remote Secrets are read from the cluster isthmus runs in.
     pub local_secrets: bool,
+    /// The control plane runs outside the clusters it serves: remote ones may
+    /// name it as theirs.
+    pub external: bool,
 }
 
-/// Listening addresses; pages have none where the flag is empty.
+/// What is written to clusters, and who of several replicas does.
+#[derive(Debug, Clone)]
+pub struct Controllers {
+    /// Name of this process in locks; empty where none was given.
+    pub identity: String,
+    /// Of several replicas one writes.
+    pub elects: bool,
+    /// How long a leader that says nothing stays the leader.
+    pub lease: Duration,
+    /// `ConfigMap` of the root certificate.
+    pub root_cert_map: String,
+}
+
+/// Listening addresses; none where the flag is empty.
 #[derive(Debug, Clone)]
 pub struct Listen {
     /// Readiness, metrics and version.
     pub http: Option<ListenAddress>,
-    /// Plain-text ADS.
-    pub grpc: ListenAddress,
+    /// Plain-text ADS; there is this one, the next, or both.
+    pub grpc: Option<ListenAddress>,
+    /// ADS and certificates over TLS.
+    pub secure: Option<ListenAddress>,
     /// The same pages as `http`, on the port where istiod has its metrics.
     pub monitoring: Option<ListenAddress>,
+}
+
+/// Who may call, and how they show who they are.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// An OIDC issuer to trust, as JSON (`JWT_RULE`).
+    pub jwt_rule: Option<String>,
+    /// Audiences of tokens that are accepted.
+    pub audiences: Vec<String>,
+    /// Gateways whose word on certificates is believed.
+    pub trusted_gateways: Vec<IpNet>,
+    /// Callers of ADS over TLS must show who they are.
+    pub ads: bool,
+    /// Those in plain text too.
+    pub plaintext: bool,
+    /// A proxy may only be who its caller is.
+    pub identity_check: bool,
 }
 
 /// Limits of streams.
@@ -134,7 +185,7 @@ pub enum ConfigError {
         problem: &'static str,
     },
     /// No address for ADS.
-    #[error("--grpc-addr is empty; isthmus has no other ADS listener yet, so give it an address")]
+    #[error("--grpc-addr and --secure-grpc-addr are empty; give one of them an address")]
     NoAds,
     /// An address does not parse or resolve.
     #[error("{flag}: {problem}")]

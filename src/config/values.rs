@@ -1,8 +1,9 @@
 //! Values as Go programs spell them on command lines.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use ipnet::IpNet;
 
 use crate::model::{ClusterId, parse_duration};
 
@@ -47,6 +48,19 @@ pub(super) fn alias(text: &str) -> Result<(ClusterId, ClusterId), String> {
     }
 }
 
+/// `10.0.0.0/8,fd00::/8`; none for an empty text.
+pub(super) fn ranges(text: &str) -> Result<Arc<[IpNet]>, String> {
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    let parse = |part: &str| {
+        let range = part.parse::<IpNet>();
+        range.map_err(|_| format!("{part:?} is no range such as 10.0.0.0/8"))
+    };
+    parts.map(parse).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +70,13 @@ mod tests {
         assert_eq!(boolean("1"), Ok(true));
         assert_eq!(boolean("F"), Ok(false));
         assert!(boolean("yes").is_err());
+    }
+
+    #[test]
+    fn ranges_are_a_list_that_may_be_empty() {
+        assert_eq!(ranges("").unwrap().len(), 0);
+        assert_eq!(ranges("10.0.0.0/8, fd00::/8").unwrap().len(), 2);
+        assert!(ranges("10.0.0.1").is_err());
     }
 
     #[test]

@@ -120,6 +120,7 @@ pub struct Snapshot {
     pub(super) workloads: Workloads,
     pub(super) mesh: Arc<MeshState>,
     pub(super) memo: Arc<ConfigMemo>,
+    pub(super) names: Arc<ConfigMemo>,
     pub(super) log: ChangeLog,
 }
 
@@ -159,6 +160,12 @@ impl Snapshot {
         &self.memo
     }
 
+    /// Values derived from the configuration and from the endpoints of services
+    /// that have no address of their own.
+    pub fn names(&self) -> &ConfigMemo {
+        &self.names
+    }
+
     /// What changed after `seen`.
     pub fn changes_since(&self, seen: Generation) -> Changes {
         self.log.since(seen, self.generation)
@@ -182,6 +189,9 @@ impl Snapshot {
         }
         if update.changes.config {
             next.memo = Arc::default();
+        }
+        if update.changes.config || update.changes.names {
+            next.names = Arc::default();
         }
         next.log = self.log.with(next.generation, update.changes);
         next

@@ -14,7 +14,7 @@ fn random() -> f64 {
 }
 
 /// Between half of `pause` and all of it.
-pub(super) fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64(random() / 2.0)
 }
 

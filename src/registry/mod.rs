@@ -2,6 +2,6 @@
 
 pub mod dns;
 pub mod file;
-mod jitter;
+pub(crate) mod jitter;
 pub mod kube;
 pub mod multicluster;

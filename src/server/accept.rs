@@ -1,11 +1,13 @@
 //! The accept loop.
 
-use std::{convert::Infallible, future::ready, io, net::SocketAddr, pin::pin, sync::Arc};
+use std::{convert::Infallible, future::ready, net::SocketAddr, sync::Arc};
 
+use futures::future::join_all;
 use hyper::{rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     time::{Duration, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -13,26 +15,12 @@ use tracing::{debug, warn};
 
 use super::coalesce::Coalesced;
 use super::service::Service;
-use super::{Config, State};
-
-/// Connections that the kernel may hold for us: the usual 128 turn a thousand
-/// reconnects at once into seconds of retries.
-const BACKLOG: u32 = 4096;
+use super::{Config, Listener, Peer, State};
+use crate::identity::serving::ServerTls;
 
 /// Unread request bytes that one stream, and one connection, may hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// A listening socket with a backlog that a reconnecting mesh fits in.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// Runs hyper's streams as children of the server's tasks.
 #[derive(Debug, Clone)]
@@ -48,26 +36,21 @@ where
     }
 }
 
-/// Serves ADS on `listener` until `shutdown` resolves, then tells every stream
-/// that it ends and gives connections `config.grace` to close.
-pub async fn serve(listener: TcpListener, state: Arc<State>, shutdown: impl Future<Output = ()>) {
+/// Serves ADS, and certificates, on `listeners` until `shutdown` resolves, then
+/// tells every stream that it ends and gives connections `config.grace` to
+/// close.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    state: Arc<State>,
+    shutdown: impl Future<Output = ()>,
+) {
     let grace = state.config.grace;
     let service = Service::new(state);
-    let mut shutdown = pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => start(&service, socket, peer),
-                Err(error) => {
-                    // Out of file descriptors, mostly: it may pass.
-                    warn!(%error, "cannot accept connections");
-                    sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
+    let accepting = listeners.into_iter().map(|from| accept(from, &service));
+    tokio::select! {
+        () = shutdown => {}
+        _ = join_all(accepting) => {}
     }
-    drop(listener);
     service.stop.cancel();
     service.tasks.close();
     if timeout(grace, service.tasks.wait()).await.is_err() {
@@ -75,21 +58,55 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, shutdown: impl Futu
     }
 }
 
-fn start(service: &Service, socket: TcpStream, peer: SocketAddr) {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%peer, %error, "cannot set TCP_NODELAY");
+async fn accept(listener: Listener, service: &Service) -> Infallible {
+    loop {
+        match listener.socket.accept().await {
+            Ok((socket, peer)) => start(service, socket, peer, listener.tls.as_ref()),
+            Err(error) => {
+                // Out of file descriptors, mostly: it may pass.
+                warn!(%error, "cannot accept connections");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
-    let connection = Box::pin(connection(service.clone(), socket, peer));
-    service.tasks.spawn(connection);
 }
 
-async fn connection(service: Service, socket: TcpStream, peer: SocketAddr) {
-    let socket = Coalesced::new(socket);
+fn start(service: &Service, socket: TcpStream, address: SocketAddr, tls: Option<&ServerTls>) {
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(peer = %address, %error, "cannot set TCP_NODELAY");
+    }
+    let Some(tls) = tls.cloned() else {
+        let connection = connection(service.clone(), socket, Peer::plaintext(address));
+        service.tasks.spawn(Box::pin(connection));
+        return;
+    };
+    let service = service.clone();
+    let tasks = service.tasks.clone();
+    tasks.spawn(async move {
+        // Boxed apart: a connection must not hold the room of its handshake.
+        let stop = service.stop.clone();
+        let handshake = Box::pin(service.handshakes.accept(socket, &tls));
+        match stop.run_until_cancelled(handshake).await {
+            Some(Ok((stream, channel))) => {
+                let peer = Peer { address, channel };
+                Box::pin(connection(service, stream, peer)).await;
+            }
+            Some(Err(error)) => service.state.metrics.refusals.connection(address, &error),
+            None => {}
+        }
+    });
+}
+
+async fn connection<T>(service: Service, socket: T, peer: Peer)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (socket, address) = (Coalesced::new(socket), peer.address);
     let config = service.state.config.clone();
     let stop = service.stop.clone();
     let builder = http2_of(&config, &service.tasks);
     let respond =
-        service_fn(move |request| ready(Ok::<_, Infallible>(service.respond(peer, request))));
+        service_fn(move |request| ready(Ok::<_, Infallible>(service.respond(&peer, request))));
     // Boxed, or each future around it would hold room for it twice.
     let mut http = Box::pin(builder.serve_connection(TokioIo::new(socket.share()), respond));
     let serve = async move {
@@ -103,7 +120,7 @@ async fn connection(service: Service, socket: TcpStream, peer: SocketAddr) {
         timeout(config.grace, http).await.unwrap_or(Ok(()))
     };
     if let Err(error) = socket.drive(serve).await {
-        debug!(%peer, %error, "connection ended");
+        debug!(peer = %address, %error, "connection ended");
     }
 }
 

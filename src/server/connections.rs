@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::metrics::Number;
-use crate::ads::{Session, TypeStatus, Variant, printable};
-use crate::model::{Proxy, TypeUrl};
+use crate::ads::{Session, TypeStatus, Variant};
+use crate::model::{Proxy, SpiffeId, TypeUrl, printable};
 
 /// An open stream whose proxy is known.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Who connects.
     pub proxy: Arc<Proxy>,
+    /// By which identity it may be that proxy; none where nobody asked.
+    pub identity: Option<SpiffeId>,
     /// Which variant it speaks.
     pub variant: Variant,
     /// When it came.
@@ -76,7 +78,7 @@ impl Connections {
         self: &Arc<Self>,
         peer: SocketAddr,
         variant: Variant,
-        proxy: &Arc<Proxy>,
+        (proxy, identity): (&Arc<Proxy>, Option<SpiffeId>),
         gauge: Number,
     ) -> Registered {
         let number = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
@@ -86,6 +88,7 @@ impl Connections {
             id: Arc::clone(&id),
             peer,
             proxy: Arc::clone(proxy),
+            identity,
             variant,
             since: Instant::now(),
             status: Mutex::default(),

@@ -35,6 +35,17 @@ impl Message {
         Self { parts }
     }
 
+    /// The only response of a call.
+    pub(super) fn unary(response: &impl prost::Message) -> Self {
+        let length = response.encoded_len();
+        let mut bytes = BytesMut::with_capacity(PREFIX + length);
+        bytes.put_u8(0);
+        bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        bytes.extend_from_slice(&response.encode_to_vec());
+        let parts = vec![bytes.freeze()].into_iter().peekable();
+        Self { parts }
+    }
+
     /// The next bytes to write.
     pub(super) fn next_chunk(&mut self) -> Option<Bytes> {
         let first = self.parts.next()?;

@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::refusals::Refusals;
 use crate::model::TypeUrl;
 
 /// A number that is exposed under its name as it is: istiod's counters have no
@@ -82,6 +83,8 @@ pub struct Metrics {
     pub(super) internal_errors: Number,
     /// From the wake-up by a newer snapshot to the hand-over of all it changed.
     pub(super) convergence: Histogram,
+    /// Callers that were not let in.
+    pub(super) refusals: Refusals,
 }
 
 impl Metrics {
@@ -95,7 +98,9 @@ impl Metrics {
             expired_nonce,
             internal_errors,
             convergence,
+            refusals,
         } = &metrics;
+        refusals.register(registry);
         let name = "pilot_xds";
         let help = "Number of endpoints connected to this pilot using XDS";
         registry.register(name, help, clients.clone());
@@ -150,6 +155,7 @@ impl Default for Metrics {
             expired_nonce: Number::default(),
             internal_errors: Number::default(),
             convergence: Histogram::new(seconds),
+            refusals: Refusals::default(),
         }
     }
 }

@@ -1,29 +1,44 @@
 //! Moves messages between gRPC streams and sessions; limits and counts.
 //!
-//! [`serve`] accepts connections. Each gets hyper's HTTP/2 server over a
-//! write-coalescing socket; each ADS stream gets one task, which holds an
+//! [`serve`] accepts connections, over TLS where the listener says so. Each
+//! gets hyper's HTTP/2 server over a write-coalescing socket; each ADS stream
+//! gets one task, which finds out who calls, then holds an
 //! [`ads::Session`](crate::ads::Session) and waits for requests, newer
 //! snapshots and room in its response body. Responses are shared bytes:
 //! a thousand streams that get the same resource hold it once.
 
 mod accept;
+mod admission;
 mod body;
+mod certificates;
 mod coalesce;
 mod config;
 mod connections;
+mod handshake;
 mod limit;
+mod listener;
 mod message;
+mod messages;
 mod metrics;
+mod peer;
+mod refusals;
 mod requests;
 mod resources;
 mod service;
 mod state;
 mod stream;
+mod unary;
 
-pub use accept::{listen, serve};
+#[cfg(test)]
+mod secure_tests;
+
+pub use accept::serve;
 pub use body::ResponseBody;
+pub use certificates::Certificates;
 pub use config::Config;
 pub use connections::{Connection, Connections};
+pub use listener::{Listener, listen};
 pub use metrics::{Metrics, Number};
+pub use peer::Peer;
 pub use service::Service;
 pub use state::{MakeResources, State};

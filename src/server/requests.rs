@@ -1,143 +1,36 @@
 //! Reads the requests of a stream.
-//!
-//! Own code where tonic has some, because of memory: the first message of an
-//! Envoy is about 60 KB, and tonic's decoder keeps a buffer of that size for
-//! as long as the stream lives.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, ready},
-};
+use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use http_body::Body;
 use prost::Message;
 use tonic::Status;
 
+use super::messages::{Budget, Messages};
 use crate::ads::{Request, Variant};
-
-/// Flag and length before each message.
-const PREFIX: usize = 5;
-
-/// Bytes of unfinished requests that the streams of a server may hold together
-/// (xDS rule 63).
-#[derive(Debug)]
-pub(super) struct Budget {
-    free: AtomicUsize,
-}
-
-impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
-        let free = AtomicUsize::new(bytes);
-        Self { free }
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let take = |free: usize| free.checked_sub(bytes);
-        self.free
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.free.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
 
 /// The request side of a stream.
 #[derive(Debug)]
 pub(super) struct Requests<B> {
-    body: B,
+    messages: Messages<B>,
     variant: Variant,
-    limit: usize,
-    /// Bytes of a message that is not complete yet; no memory when there is none.
-    unread: BytesMut,
-    budget: Arc<Budget>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Requests<B> {
     pub(super) fn new(body: B, variant: Variant, limit: usize, budget: Arc<Budget>) -> Self {
         Self {
-            body,
+            messages: Messages::new(body, limit, budget),
             variant,
-            limit,
-            unread: BytesMut::new(),
-            budget,
         }
     }
 
     /// The next request; `None` when the client has no more. May be dropped and
     /// called again at any time.
     pub(super) async fn next(&mut self) -> Result<Option<Request>, Status> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Request>, Status>> {
-        loop {
-            if let Some(message) = self.take_message()? {
-                return Poll::Ready(self.decode(message).map(Some));
-            }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.append(data)?;
-                    }
-                }
-                Some(Err(_)) => return Poll::Ready(Err(Status::cancelled("client went away"))),
-                None if self.unread.is_empty() => return Poll::Ready(Ok(None)),
-                None => {
-                    let text = "the stream ended within a message";
-                    return Poll::Ready(Err(Status::invalid_argument(text)));
-                }
-            }
-        }
-    }
-
-    fn append(&mut self, data: Bytes) -> Result<(), Status> {
-        if !self.budget.take(data.len()) {
-            let text = "too many large requests at once: try again later";
-            return Err(Status::resource_exhausted(text));
-        }
-        if self.unread.is_empty() {
-            self.unread = BytesMut::from(data);
-        } else {
-            self.unread.extend_from_slice(&data);
-        }
-        Ok(())
-    }
-
-    /// Cuts the first message off, if it is complete.
-    fn take_message(&mut self) -> Result<Option<Bytes>, Status> {
-        let Some((flag, mut length)) = self.unread.get(..PREFIX).and_then(<[u8]>::split_first)
-        else {
-            return Ok(None);
-        };
-        if *flag != 0 {
-            let text = "compressed requests are not supported";
-            return Err(Status::unimplemented(text));
-        }
-        let length = length.get_u32() as usize;
-        if length > self.limit {
-            let limit = self.limit;
-            let text = format!("request of {length} bytes: at most {limit} are accepted");
-            return Err(Status::resource_exhausted(text));
-        }
-        if self.unread.len() < PREFIX + length {
-            return Ok(None);
-        }
-        self.budget.give_back(PREFIX + length);
-        self.unread.advance(PREFIX);
-        let message = self.unread.split_to(length).freeze();
-        if self.unread.is_empty() {
-            self.unread = BytesMut::new();
-        }
-        Ok(Some(message))
+        let message = self.messages.next().await?;
+        message.map(|message| self.decode(message)).transpose()
     }
 
     fn decode(&self, message: Bytes) -> Result<Request, Status> {
@@ -146,12 +39,6 @@ impl<B: Body<Data = Bytes> + Unpin> Requests<B> {
             Variant::Sotw => DiscoveryRequest::decode(message).map(Request::Sotw),
         };
         decoded.map_err(|e| Status::invalid_argument(format!("request does not decode: {e}")))
-    }
-}
-
-impl<B> Drop for Requests<B> {
-    fn drop(&mut self) {
-        self.budget.give_back(self.unread.len());
     }
 }
 

@@ -1,19 +1,24 @@
 //! From an HTTP request to a stream.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
-use super::State;
+use super::admission::Admission;
 use super::body::ResponseBody;
+use super::handshake::Handshakes;
 use super::limit::StreamLimit;
-use super::requests::{Budget, Requests};
+use super::messages::{Budget, Messages};
+use super::requests::Requests;
 use super::stream::Stream;
+use super::unary::Call;
+use super::{Peer, State, certificates};
 use crate::ads::Variant;
+use crate::auth::Credentials;
 
 const DELTA: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -22,14 +27,15 @@ const SOTW: &str =
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// ADS over HTTP messages, whatever carries them: connections in production,
-/// nothing in benches.
+/// ADS, and the certificate service, over HTTP messages, whatever carries them:
+/// connections in production, nothing in benches.
 #[derive(Debug, Clone)]
 pub struct Service {
     pub(super) state: Arc<State>,
     /// Parent of every connection and stream.
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    pub(super) handshakes: Arc<Handshakes>,
     limit: Arc<StreamLimit>,
     budget: Arc<Budget>,
 }
@@ -41,6 +47,7 @@ impl Service {
         Self {
             limit: Arc::new(StreamLimit::new(config.streams_per_second)),
             budget: Arc::new(Budget::new(config.max_requests_bytes)),
+            handshakes: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             state,
@@ -48,7 +55,7 @@ impl Service {
     }
 
     /// Starts the stream that `request` asks for.
-    pub fn respond<B>(&self, peer: SocketAddr, request: Request<B>) -> Response<ResponseBody>
+    pub fn respond<B>(&self, peer: &Peer, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -59,21 +66,23 @@ impl Service {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return response;
         }
-        let variant = match request.uri().path() {
-            DELTA => Variant::Delta,
-            SOTW => Variant::Sotw,
+        let (head, body) = request.into_parts();
+        let body = match head.uri.path() {
+            DELTA => self.start(Variant::Delta, peer, &head.headers, body),
+            SOTW => self.start(Variant::Sotw, peer, &head.headers, body),
+            certificates::CREATE => self.call(peer, &head.headers, body),
             _ => {
-                let text = "only the aggregated discovery service (ADS) is served here";
+                let text = "only the aggregated discovery service (ADS) and istio's \
+                            certificate service are served here";
                 return Status::unimplemented(text).into_http();
             }
         };
-        let body = self.start(variant, peer, request.into_body());
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
 
-    fn start<B>(&self, variant: Variant, peer: SocketAddr, body: B) -> ResponseBody
+    fn start<B>(&self, variant: Variant, peer: &Peer, headers: &HeaderMap, body: B) -> ResponseBody
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -82,8 +91,27 @@ impl Service {
         let requests = Requests::new(body, variant, max, Arc::clone(&self.budget));
         let (limit, stop) = (Arc::clone(&self.limit), self.stop.clone());
         let state = Arc::clone(&self.state);
-        let stream = Stream::new(state, variant, peer, requests, out);
+        let credentials = Credentials::new(peer.address, &peer.channel, headers);
+        let admission = Admission::Presented(Box::new(credentials));
+        let from = (peer.address, admission);
+        let stream = Stream::new(state, variant, from, requests, out);
         self.tasks.spawn(stream.run(limit, stop));
+        response
+    }
+
+    fn call<B>(&self, peer: &Peer, headers: &HeaderMap, body: B) -> ResponseBody
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let (out, response) = ResponseBody::new();
+        let call = Box::new(Call {
+            state: Arc::clone(&self.state),
+            peer: peer.address,
+            credentials: Credentials::new(peer.address, &peer.channel, headers),
+            request: Messages::new(body, certificates::LARGEST, Arc::clone(&self.budget)),
+            out,
+        });
+        self.tasks.spawn(call.run(self.stop.clone()));
         response
     }
 }

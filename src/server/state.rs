@@ -8,8 +8,9 @@ use std::{
     },
 };
 
-use super::{Config, Connections, Metrics};
+use super::{Certificates, Config, Connections, Metrics};
 use crate::ads::{Options, Resources};
+use crate::auth::Gate;
 use crate::mesh::{Snapshot, SnapshotReader};
 use crate::model::Proxy;
 
@@ -30,6 +31,10 @@ pub struct State {
     /// Whether all sources are synced. Before that no stream is served: an
     /// empty answer would delete what proxies hold (xDS rule 44).
     pub ready: Arc<AtomicBool>,
+    /// Who is let in; without one, everyone, and nobody gets a certificate.
+    pub gate: Option<Gate>,
+    /// Signs certificates, if anyone here does.
+    pub certificates: Option<Certificates>,
     /// Open streams.
     pub connections: Arc<Connections>,
     /// Counters.

@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 use super::State;
+use super::admission::Admission;
 use super::body::Item;
 use super::connections::Registered;
 use super::limit::StreamLimit;
@@ -28,6 +29,7 @@ pub(super) struct Stream<B> {
     session: Session,
     variant: Variant,
     peer: SocketAddr,
+    admission: Admission,
     requests: Requests<B>,
     out: mpsc::Sender<Box<Item>>,
     wake: watch::Receiver<Generation>,
@@ -46,7 +48,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     pub(super) fn new(
         state: Arc<State>,
         variant: Variant,
-        peer: SocketAddr,
+        (peer, admission): (SocketAddr, Admission),
         requests: Requests<B>,
         out: mpsc::Sender<Box<Item>>,
     ) -> Box<Self> {
@@ -57,6 +59,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             state,
             variant,
             peer,
+            admission,
             requests,
             out,
             wake,
@@ -83,11 +86,8 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     }
 
     async fn serve(&mut self, limit: &StreamLimit) -> Status {
-        if let Err(status) = limit.turn().await {
+        if let Err(status) = self.enter(limit).await {
             return status;
-        }
-        if !self.state.is_ready() {
-            return Status::unavailable("server is not ready to serve discovery information");
         }
         loop {
             let due = self.session.is_due();
@@ -114,6 +114,19 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         }
     }
 
+    /// Refuses what can be refused cheaply first. A caller has to say who it is
+    /// before it takes a turn: strangers must not use up the turns of proxies,
+    /// and what they cost here is bounded by the authenticators themselves.
+    async fn enter(&mut self, limit: &StreamLimit) -> Result<(), Status> {
+        if !self.state.is_ready() {
+            let text = "server is not ready to serve discovery information";
+            return Err(Status::unavailable(text));
+        }
+        // Boxed: a stream needs this room only once.
+        Box::pin(self.admission.authenticate(&self.state)).await?;
+        limit.turn().await
+    }
+
     fn take(&mut self, request: Request) -> Result<(), Status> {
         let received = self.session.on_request(request)?;
         match &received {
@@ -130,22 +143,32 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             Received::Accepted | Received::Ignored => {}
         }
         if self.registered.is_none() {
-            self.register();
+            self.register()?;
         }
         self.note();
         Ok(())
     }
 
-    fn register(&mut self) {
+    /// Once the proxy is known: it must be one that the caller may be.
+    fn register(&mut self) -> Result<(), Status> {
         let Some(proxy) = self.session.proxy() else {
-            return;
+            return Ok(());
         };
         let (state, peer) = (&self.state, self.peer);
+        let identity = self.admission.authorize(state, proxy)?;
         let gauge = state.metrics.clients(&proxy.version);
-        let added = state.connections.add(peer, self.variant, proxy, gauge);
+        let added = state
+            .connections
+            .add(peer, self.variant, (proxy, identity), gauge);
         let (id, variant) = (&added.connection.id, self.variant);
-        info!(id = &**id, %peer, ?variant, "proxy connected");
+        let identity = added
+            .connection
+            .identity
+            .as_ref()
+            .map(tracing::field::display);
+        info!(id = &**id, %peer, ?variant, identity, "proxy connected");
         self.registered = Some(added);
+        Ok(())
     }
 
     /// Tells the session what changed since it looked last.
@@ -213,7 +236,8 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
                 self.state.metrics.internal_errors.inc();
                 warn!(node, %peer, ?code, text, "stream failed");
             }
-            _ => warn!(node, %peer, ?code, text, "stream refused or ended"),
+            _ if self.registered.is_none() => self.state.metrics.refusals.request(peer, status),
+            _ => warn!(node, %peer, ?code, text, "stream ended"),
         }
     }
 }

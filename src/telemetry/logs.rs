@@ -21,6 +21,8 @@ const SCOPES: &[(&str, &[&str])] = &[
     ("xds", &["isthmus::xds", "isthmus::server"]),
     ("model", &["isthmus::mesh"]),
     ("kube", &["isthmus::registry"]),
+    ("security", &["isthmus::auth", "isthmus::server"]),
+    ("serverca", &["isthmus::server::certificates"]),
     ("serviceentry", &["isthmus::mesh"]),
 ];
 

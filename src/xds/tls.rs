@@ -1,8 +1,14 @@
 //! TLS contexts of the mesh: what goes into clusters and listeners alike.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
+use envoy_types::pb::envoy::config::core::v3::{
+    ApiConfigSource, ApiVersion, ConfigSource, GrpcService, TransportSocket,
+    api_config_source::ApiType,
+    config_source::ConfigSourceSpecifier,
+    grpc_service::{EnvoyGrpc, TargetSpecifier},
+    transport_socket::ConfigType,
+};
 use envoy_types::pb::envoy::extensions::transport_sockets::{
     raw_buffer::v3::RawBuffer,
     tls::v3::{
@@ -16,8 +22,15 @@ use envoy_types::pb::envoy::extensions::transport_sockets::{
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use prost::{Message, Name};
 
-use super::{pb, sds};
+use super::pb;
 use crate::model::MeshConfig;
+
+/// The cluster of an Envoy's bootstrap that its agent serves secrets on.
+const SDS_CLUSTER: &str = "sds-grpc";
+/// The workload certificate.
+pub(super) const WORKLOAD: &str = "default";
+/// The mesh's roots.
+pub(super) const ROOTS: &str = "ROOTCA";
 
 /// Cipher suites of TLS 1.2 between peers (istiod: `SupportedCiphers`).
 const CIPHER_SUITES: [&str; 6] = [
@@ -33,8 +46,8 @@ const CIPHER_SUITES: [&str; 6] = [
 /// these names (any, where there are none).
 pub(super) fn mesh(peers: Vec<SubjectAltNameMatcher>, alpn: &[&str]) -> CommonTlsContext {
     CommonTlsContext {
-        tls_certificate_sds_secret_configs: vec![sds::secret(sds::CERTIFICATE)],
-        validation_context_type: Some(validated_by(sds::secret(sds::ROOTS), peers)),
+        tls_certificate_sds_secret_configs: vec![secret(WORKLOAD)],
+        validation_context_type: Some(validated_by(secret(ROOTS), peers)),
         alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
         ..with_versions()
     }
@@ -85,6 +98,36 @@ pub(super) fn validated_by(
         validation_context_sds_secret_config: Some(roots),
         ..CombinedCertificateValidationContext::default()
     })
+}
+
+/// A secret that the proxy's agent serves.
+pub(super) fn secret(name: &str) -> SdsSecretConfig {
+    let grpc = GrpcService {
+        target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+            cluster_name: SDS_CLUSTER.to_owned(),
+            ..EnvoyGrpc::default()
+        })),
+        ..GrpcService::default()
+    };
+    let mut api = ApiConfigSource {
+        grpc_services: vec![grpc],
+        set_node_on_first_message_only: true,
+        ..ApiConfigSource::default()
+    };
+    api.set_api_type(ApiType::Grpc);
+    api.set_transport_api_version(ApiVersion::V3);
+    // istiod: the workload's own secrets are waited for without a limit, the
+    // user's for Envoy's 15 seconds: a missing file must not hold up the rest.
+    let is_own = [WORKLOAD, ROOTS].contains(&name);
+    SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: Some(ConfigSource {
+            initial_fetch_timeout: pb::duration(Duration::ZERO).filter(|_| is_own),
+            resource_api_version: ApiVersion::V3.into(),
+            config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(api)),
+            ..ConfigSource::default()
+        }),
+    }
 }
 
 /// Exactly these names. istiod leaves it open of which kind a name is; the one

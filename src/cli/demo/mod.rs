@@ -66,7 +66,10 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode> {
     let scenario = Scenario::copy(&args.scenario)?;
     let app = App::start(discovery(&scenario)?.into_config()?)?;
     app.ready().await;
-    let mut observers = observers(args, &scenario, app.grpc_address()).await?;
+    let address = app
+        .grpc_address()
+        .context("there is no plain-text address")?;
+    let mut observers = observers(args, &scenario, address).await?;
     anstream::println!("{TITLE}helloworld, as each network's sidecar sees it{TITLE:#}\n");
     if !show_start(&scenario, &mut observers).await? {
         return Ok(ExitCode::FAILURE);
@@ -110,6 +113,7 @@ fn discovery(scenario: &Scenario) -> Result<DiscoveryArgs> {
             scenario.path("meshnetworks.yaml").display()
         ),
         "--grpc-addr=127.0.0.1:0".to_owned(),
+        "--secure-grpc-addr=127.0.0.1:0".to_owned(),
         "--http-addr=".to_owned(),
         "--monitoring-addr=".to_owned(),
         "--namespace=istio-system".to_owned(),

@@ -150,6 +150,7 @@ impl ClusterArgs {
             insecure_options: self.insecure_kubeconfig_options.clone(),
             // istiod: 0 turns the timeout off.
             remote_timeout: Some(self.remote_cluster_timeout).filter(|t| !t.is_zero()),
+            external: self.external_istiod,
             local_secrets: self.external_istiod && self.local_cluster_secret_watcher,
         })
     }

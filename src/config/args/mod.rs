@@ -1,15 +1,19 @@
 //! The flags of `isthmus discovery`: istiod's, in kebab case, each also under
 //! istiod's own spelling and environment name.
 
+mod auth;
 mod behaviour;
 mod clusters;
+mod controllers;
+mod identity;
 mod serving;
 mod unused;
 
 use clap::Args;
 
 use self::{
-    behaviour::BehaviourArgs, clusters::ClusterArgs, serving::ServingArgs, unused::UnusedArgs,
+    auth::AuthArgs, behaviour::BehaviourArgs, clusters::ClusterArgs, controllers::ControllerArgs,
+    identity::IdentityArgs, serving::ServingArgs, unused::UnusedArgs,
 };
 use super::{Config, ConfigError};
 
@@ -20,6 +24,12 @@ pub struct DiscoveryArgs {
     clusters: ClusterArgs,
     #[command(flatten, next_help_heading = "Listening and streams")]
     serving: ServingArgs,
+    #[command(flatten, next_help_heading = "Certificates")]
+    identity: IdentityArgs,
+    #[command(flatten, next_help_heading = "Authentication")]
+    auth: AuthArgs,
+    #[command(flatten, next_help_heading = "What is written to clusters")]
+    controllers: ControllerArgs,
     #[command(flatten, next_help_heading = "Behaviour (istiod's environment names)")]
     behaviour: BehaviourArgs,
     #[command(flatten, next_help_heading = "Accepted from istiod, without effect")]
@@ -32,6 +42,9 @@ impl DiscoveryArgs {
         let Self {
             clusters,
             serving,
+            identity,
+            auth,
+            controllers,
             behaviour,
             unused,
         } = self;
@@ -49,12 +62,18 @@ impl DiscoveryArgs {
             ),
             mesh_config: mesh.file,
             networks_config: networks.file,
-            missing: mesh.missing.into_iter().chain(networks.missing).collect(),
+            missing: [mesh.missing, networks.missing, identity.incomplete()]
+                .into_iter()
+                .flatten()
+                .collect(),
+            identity: identity.identity(),
             revision: clusters.revision,
             features: behaviour.features(&clusters.domain, &clusters.namespace),
             cluster_aliases: clusters.cluster_aliases.into_iter().collect(),
+            controllers: controllers.controllers(),
             listen: serving.listen()?,
             streams: serving.streams(),
+            auth: auth.auth(),
             debounce: behaviour.debounce(),
             log: serving.log_output_level,
             log_as_json: serving.log_as_json,

@@ -8,7 +8,7 @@ use crate::config::{ConfigError, Listen, ListenAddress, LogLevels, Streams, valu
 
 #[derive(Debug, Args)]
 pub(super) struct ServingArgs {
-    /// Address of plain-text ADS
+    /// Address of plain-text ADS; empty for none
     #[arg(
         long,
         alias = "grpcAddr",
@@ -16,6 +16,14 @@ pub(super) struct ServingArgs {
         value_name = "[HOST]:PORT"
     )]
     grpc_addr: String,
+    /// Address of ADS and certificates over TLS; empty for none
+    #[arg(
+        long,
+        alias = "secureGRPCAddr",
+        default_value = ":15012",
+        value_name = "[HOST]:PORT"
+    )]
+    secure_grpc_addr: String,
     /// Address of /ready, /metrics and /version; empty for none
     #[arg(
         long,
@@ -97,9 +105,15 @@ impl ServingArgs {
         let parse = |flag, text: &str| {
             ListenAddress::parse(text).map_err(|problem| ConfigError::Listen { flag, problem })
         };
+        let grpc = parse("--grpc-addr", &self.grpc_addr)?;
+        let secure = parse("--secure-grpc-addr", &self.secure_grpc_addr)?;
+        if grpc.is_none() && secure.is_none() {
+            return Err(ConfigError::NoAds);
+        }
         Ok(Listen {
             http: parse("--http-addr", &self.http_addr)?,
-            grpc: parse("--grpc-addr", &self.grpc_addr)?.ok_or(ConfigError::NoAds)?,
+            grpc,
+            secure,
             monitoring: parse("--monitoring-addr", &self.monitoring_addr)?,
         })
     }

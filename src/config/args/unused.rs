@@ -29,16 +29,8 @@ macro_rules! unused {
 }
 
 unused! {
-    /// TLS listener: with mesh identity
-    secure_grpc_addr "secure-grpc-addr" "secureGRPCAddr",
     /// Webhook listener: with injection
     https_addr "https-addr" "httpsAddr",
-    /// CA certificate of the TLS listener
-    ca_cert_file "ca-cert-file" "caCertFile",
-    /// Certificate of the TLS listener
-    tls_cert_file "tls-cert-file" "tlsCertFile",
-    /// Key of the TLS listener
-    tls_key_file "tls-key-file" "tlsKeyFile",
     /// Cipher suites of the TLS listener
     tls_cipher_suites "tls-cipher-suites" "tls_cipher_suites",
     /// Least TLS version of the TLS listener
@@ -74,6 +66,8 @@ unused! {
 /// nothing of behaviour.
 const KNOWN: &[&str] = &[
     "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+    "PILOT_CERT_PROVIDER",
+    "PILOT_CA_CERT_CONFIGMAP",
     "PILOT_DEBOUNCE_AFTER",
     "PILOT_DEBOUNCE_MAX",
     "PILOT_DRAINING_LABEL",
@@ -81,6 +75,7 @@ const KNOWN: &[&str] = &[
     "PILOT_ENABLE_EDS_FOR_HEADLESS_SERVICES",
     "PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES",
     "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS",
+    "PILOT_ENABLE_XDS_IDENTITY_CHECK",
     "PILOT_ENDPOINT_TELEMETRY_LABEL",
     "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS",
     "PILOT_MAX_REQUESTS_PER_SECOND",

@@ -59,11 +59,13 @@ pub(super) fn networks_of(state: &ServiceState) -> BTreeSet<NetworkId> {
 pub(super) struct Told {
     endpoints: bool,
     config: bool,
+    names: bool,
 }
 
 impl Told {
     pub(super) fn add_to(self, host: &Hostname, changes: &mut ChangeSet) {
         changes.config |= self.config;
+        changes.names |= self.names;
         if self.endpoints {
             changes.hosts.insert(host.clone());
         }
@@ -78,6 +80,7 @@ pub(super) fn difference(old: Option<&ServiceState>, new: Option<&ServiceState>)
             return Told {
                 endpoints: true,
                 config: true,
+                names: true,
             };
         }
     };
@@ -89,6 +92,8 @@ pub(super) fn difference(old: Option<&ServiceState>, new: Option<&ServiceState>)
         config: defined
             || ((moved || rerouted) && carries_endpoints(&new.service))
             || peers_differ(old, new),
+        // The endpoints of a headless service are its addresses.
+        names: defined || (moved && new.service.resolution == Resolution::Passthrough),
     }
 }
 

@@ -23,7 +23,7 @@ const PAGE: u32 = 500;
 
 /// What to ask for: one resource type, narrowed by namespace and selectors.
 #[derive(Debug, Clone, Default)]
-pub(in crate::registry) struct Resource {
+pub(crate) struct Resource {
     /// API group; empty for core.
     pub group: String,
     /// Version.
@@ -42,7 +42,7 @@ pub(in crate::registry) struct Resource {
 
 impl Resource {
     /// Its URL path.
-    pub(in crate::registry) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let root = match self.group.as_str() {
             "" => format!("/api/{}", self.version),
             group => format!("/apis/{group}/{}", self.version),
@@ -59,7 +59,7 @@ impl Resource {
 
     /// Opens a watch: after `version`, or with none a streaming list, which
     /// brings every object and then a mark (KEP-3157).
-    pub(in crate::registry) async fn watch(
+    pub(crate) async fn watch(
         &self,
         client: &Client,
         version: Option<&str>,
@@ -85,7 +85,7 @@ impl Resource {
     }
 
     /// One page of a paged list.
-    pub(in crate::registry) async fn page(
+    pub(crate) async fn page(
         &self,
         client: &Client,
         token: Option<String>,
@@ -113,7 +113,7 @@ impl Resource {
 
 /// One event of a watch.
 #[derive(Debug)]
-pub(in crate::registry) enum Line {
+pub(crate) enum Line {
     /// New since the list.
     Added(Box<RawValue>),
     /// Changed.
@@ -151,7 +151,7 @@ impl TryFrom<WatchEvent<Box<RawValue>>> for Line {
 
 /// One page of a list, still text: objects are borrowed from it.
 #[derive(Debug)]
-pub(in crate::registry) struct Page {
+pub(crate) struct Page {
     text: String,
     /// Resource version of the list.
     pub version: String,
@@ -193,7 +193,7 @@ impl Page {
     }
 
     /// Its objects as JSON.
-    pub(in crate::registry) fn items(&self) -> Result<Vec<&str>, Failure> {
+    pub(crate) fn items(&self) -> Result<Vec<&str>, Failure> {
         let body: ListBody<'_> = serde_json::from_str(&self.text).map_err(|e| Failure::json(&e))?;
         let items = body.items.unwrap_or_default();
         Ok(items.into_iter().map(RawValue::get).collect())
@@ -202,7 +202,7 @@ impl Page {
 
 /// The part of any object that the watch itself needs.
 #[derive(Debug, Deserialize)]
-pub(in crate::registry) struct Head<'a> {
+pub(crate) struct Head<'a> {
     /// `metadata`.
     #[serde(borrow, default)]
     pub metadata: HeadMeta<'a>,
@@ -211,7 +211,7 @@ pub(in crate::registry) struct Head<'a> {
 /// Name and version of an object.
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::registry) struct HeadMeta<'a> {
+pub(crate) struct HeadMeta<'a> {
     /// Name.
     #[serde(borrow, default)]
     pub name: Cow<'a, str>,
@@ -225,14 +225,14 @@ pub(in crate::registry) struct HeadMeta<'a> {
 
 impl<'a> Head<'a> {
     /// Reads the head of an object; empty where it has none.
-    pub(in crate::registry) fn of(json: &'a str) -> HeadMeta<'a> {
+    pub(crate) fn of(json: &'a str) -> HeadMeta<'a> {
         serde_json::from_str::<Head<'a>>(json).map_or_else(|_| HeadMeta::default(), |h| h.metadata)
     }
 }
 
 /// Why a request or a watch failed.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::registry) enum Failure {
+pub(crate) enum Failure {
     /// The API server refused.
     #[error("the API server answered {code} {reason}: {message}")]
     Refused {
@@ -274,7 +274,7 @@ impl Failure {
     }
 
     /// The HTTP code, where the server gave one.
-    pub(in crate::registry) fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code, .. } => Some(*code),
             _ => None,
@@ -283,7 +283,7 @@ impl Failure {
 
     /// The version asked for is no longer kept, or not there yet (504: the API
     /// server was restored from a backup): list again.
-    pub(in crate::registry) fn is_expired(&self) -> bool {
+    pub(crate) fn is_expired(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if matches!(code, 410 | 504))
     }
 }

@@ -48,8 +48,8 @@ pub(crate) struct ClusterScope {
 }
 
 /// The running watches of one cluster; dropping it ends them.
-#[derive(Debug)]
 pub(crate) struct ClusterWatch {
+    client: Client,
     tasks: JoinSet<()>,
     gate: Gate,
     status: Arc<ClusterStatus>,
@@ -89,10 +89,16 @@ impl ClusterWatch {
         }
         watch_mesh(&mut tasks, client, scope, &status, outlet);
         Self {
+            client: client.clone(),
             tasks,
             gate,
             status,
         }
+    }
+
+    /// What it is read with.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Its state.
@@ -209,7 +215,7 @@ fn watch_mesh(
 }
 
 /// Watches a resource that every API server has: a 404 is one more failure.
-pub(in crate::registry) async fn follow<S: super::watch::Sink>(
+pub(crate) async fn follow<S: super::watch::Sink>(
     client: &Client,
     resource: &Resource,
     progress: &Progress,

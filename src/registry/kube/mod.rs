@@ -10,6 +10,7 @@
 
 mod api;
 mod backoff;
+mod clients;
 mod cluster;
 mod config_map;
 mod connect;
@@ -19,14 +20,17 @@ mod objects;
 mod status;
 mod watch;
 
+pub use clients::{ApiClient, ApiClients, ClientTable};
 pub use connect::{ConnectError, check_client};
 pub use metrics::KubeMetrics;
 pub use status::{ClusterReport, ClusterStatus, SyncState, WatchReport, WatchState};
 
-pub(in crate::registry) use api::Resource;
-pub(in crate::registry) use cluster::{ClusterScope, ClusterWatch, follow};
+pub(crate) use api::{Failure, Resource};
+pub(crate) use cluster::follow;
+pub(in crate::registry) use cluster::{ClusterScope, ClusterWatch};
 pub(in crate::registry) use config_map::MeshRole;
 pub(in crate::registry) use connect::{client_for, in_cluster_client, own_client};
 pub(in crate::registry) use metrics::{EventLabel, RoleLabel, SyncLabels};
-pub(in crate::registry) use status::{ClusterOrigin, Progress};
-pub(in crate::registry) use watch::{Closed, Sink};
+pub(in crate::registry) use status::ClusterOrigin;
+pub(crate) use status::Progress;
+pub(crate) use watch::{Closed, Sink};

@@ -260,6 +260,17 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// For a watch beside those that readiness waits for.
+    pub(crate) fn aside(cluster: ClusterId, name: &str) -> Self {
+        let origin = ClusterOrigin {
+            cluster,
+            source: Arc::from("a controller"),
+            config: false,
+            patience: None,
+        };
+        ClusterStatus::new(origin, watch::Sender::default()).watch(name)
+    }
+
     /// The cluster.
     pub(crate) fn cluster(&self) -> &ClusterId {
         &self.status.cluster

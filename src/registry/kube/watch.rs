@@ -36,11 +36,11 @@ const BATCH: usize = 256;
 
 /// The receiver is gone: the process is going down.
 #[derive(Debug)]
-pub(in crate::registry) struct Closed;
+pub(crate) struct Closed;
 
 /// Where a watch puts what it sees. Objects come as JSON text, so that none can
 /// fail the request it came with.
-pub(in crate::registry) trait Sink: Send {
+pub(crate) trait Sink: Send {
     /// A list begins; an unfinished one is void.
     fn begin(&mut self);
     /// One object of the list.
@@ -59,7 +59,7 @@ pub(in crate::registry) trait Sink: Send {
 
 /// Why a watch came to an end.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::registry) enum End {
+pub(crate) enum End {
     /// The process is going down.
     Closed,
     /// The API server does not serve the resource (any more).
@@ -84,7 +84,7 @@ impl From<Closed> for Stop {
 }
 
 /// One watch.
-pub(in crate::registry) struct Watch<'a, S> {
+pub(crate) struct Watch<'a, S> {
     client: &'a Client,
     resource: &'a Resource,
     progress: &'a Progress,
@@ -98,7 +98,7 @@ pub(in crate::registry) struct Watch<'a, S> {
 }
 
 impl<'a, S: Sink> Watch<'a, S> {
-    pub(in crate::registry) fn new(
+    pub(crate) fn new(
         client: &'a Client,
         resource: &'a Resource,
         progress: &'a Progress,
@@ -117,7 +117,7 @@ impl<'a, S: Sink> Watch<'a, S> {
     }
 
     /// Runs until the resource is no longer served or the process ends.
-    pub(in crate::registry) async fn run(mut self) -> End {
+    pub(crate) async fn run(mut self) -> End {
         loop {
             let Err(stop) = self.round().await else {
                 continue;

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::model::ClusterId;
-use crate::registry::kube::{ClusterReport, ClusterStatus, SyncState};
+use crate::registry::kube::{ApiClients, ClusterReport, ClusterStatus, ClusterWatch, SyncState};
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -31,6 +31,7 @@ struct Inner {
 #[derive(Debug, Default)]
 pub struct Clusters {
     inner: Mutex<Inner>,
+    clients: ApiClients,
     ready: AtomicBool,
     wake: watch::Sender<()>,
 }
@@ -84,12 +85,20 @@ impl Clusters {
         }
     }
 
+    /// The API client of each cluster.
+    pub fn clients(&self) -> ApiClients {
+        self.clients.clone()
+    }
+
     pub(super) fn waker(&self) -> watch::Sender<()> {
         self.wake.clone()
     }
 
-    pub(super) fn set_config(&self, status: Arc<ClusterStatus>) {
+    pub(super) fn set_config(&self, watch: &ClusterWatch) {
+        let status = Arc::clone(watch.status());
+        let cluster = status.cluster().clone();
         self.inner.lock().config = Some(status);
+        self.clients.set(cluster, watch.client().clone());
     }
 
     pub(super) fn set_listed(&self) {
@@ -97,10 +106,14 @@ impl Clusters {
         self.wake.send_replace(());
     }
 
-    pub(super) fn set_remote(&self, status: Arc<ClusterStatus>) {
+    pub(super) fn set_remote(&self, watch: &ClusterWatch) {
+        let status = Arc::clone(watch.status());
+        let cluster = status.cluster().clone();
         let mut inner = self.inner.lock();
-        inner.refused.remove(status.cluster());
-        inner.remotes.insert(status.cluster().clone(), status);
+        inner.refused.remove(&cluster);
+        inner.remotes.insert(cluster.clone(), status);
+        drop(inner);
+        self.clients.set(cluster, watch.client().clone());
     }
 
     pub(super) fn refuse(&self, cluster: &ClusterId, source: &Arc<str>, error: &str) {
@@ -121,6 +134,7 @@ impl Clusters {
         inner.remotes.remove(cluster);
         inner.refused.remove(cluster);
         drop(inner);
+        self.clients.remove(cluster);
         self.wake.send_replace(());
     }
 }

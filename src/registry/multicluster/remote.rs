@@ -83,7 +83,7 @@ impl Remote {
         match starter.start(cluster, &self.claim).await {
             Ok(watch) => {
                 info!(%cluster, source = %source, "watching a remote cluster");
-                starter.clusters.set_remote(Arc::clone(watch.status()));
+                starter.clusters.set_remote(&watch);
                 self.running = Some(watch);
             }
             Err(error) => {
@@ -174,7 +174,7 @@ impl Remote {
         running.stop().await;
         candidate.speak().await;
         self.joined = true;
-        clusters.set_remote(Arc::clone(candidate.status()));
+        clusters.set_remote(&candidate);
         info!(cluster = %self.cluster, source = %self.claim.source, "new credentials in use");
         self.running = Some(candidate);
     }

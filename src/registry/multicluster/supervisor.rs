@@ -94,8 +94,8 @@ impl Supervisor {
         };
         let status = ClusterStatus::new(origin, clusters.waker());
         let scope = scope(options, true);
-        let config = ClusterWatch::start(client, &scope, Arc::clone(&status), &events, true);
-        clusters.set_config(status);
+        let config = ClusterWatch::start(client, &scope, status, &events, true);
+        clusters.set_config(&config);
         let starter = Starter {
             scope: self::scope(options, false),
             insecure: options.insecure.clone(),

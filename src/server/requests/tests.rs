@@ -1,4 +1,9 @@
-use std::{collections::VecDeque, convert::Infallible};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use http_body::Frame;
 use proptest::prelude::*;
@@ -119,7 +124,7 @@ proptest! {
             prop_assert_eq!(&request.type_url, name);
         }
         prop_assert!(runtime.block_on(requests.next()).expect("no error").is_none());
-        prop_assert_eq!(requests.unread.capacity(), 0);
+        prop_assert_eq!(requests.messages.unread.capacity(), 0);
         prop_assert!(budget.take(10_000));
     }
 }

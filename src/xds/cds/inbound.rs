@@ -11,7 +11,9 @@ use envoy_types::pb::envoy::config::{
 use super::draft::{Draft, Upstream};
 use super::{fixed, outbound, policy};
 use crate::mesh::{MemoKey, Snapshot};
-use crate::model::{DestinationRule, InterceptionMode, Labels, NodeKind, Service, TrafficPolicy};
+use crate::model::{
+    DestinationRule, InterceptionMode, Labels, NodeKind, PolicySettings, Service, TrafficPolicy,
+};
 use crate::wire::EncodedResource;
 use crate::xds::client::Client;
 use crate::xds::inbound::{Application, InboundClass, InboundPort};
@@ -76,9 +78,16 @@ fn encode(snapshot: &Snapshot, port: &InboundPort, class: &InboundClass) -> Enco
     }
     let oldest = port.services.first();
     let rule = oldest.and_then(|service| rule(snapshot, service, class));
-    let pool = rule.as_ref();
-    let pool = pool.and_then(|rule| rule.effective("", port.called).connection_pool);
-    policy::apply_pool(&mut draft, pool.as_ref());
+    let default = PolicySettings::default();
+    let pool = rule.as_ref().and_then(|rule| {
+        let settings = rule.effective("", port.called, &default);
+        settings.connection_pool
+    });
+    let limits = PolicySettings {
+        connection_pool: pool,
+        ..PolicySettings::default()
+    };
+    policy::apply_pool(&mut draft, &snapshot.mesh().config, &limits);
     if let Some(rule) = rule.filter(|rule| rule.policy != TrafficPolicy::default()) {
         let path = outbound::rule_path(&rule);
         draft.metadata.insert("config", Value::Text(path));

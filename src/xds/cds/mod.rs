@@ -221,7 +221,7 @@ impl MemoKey for RulesSelectClients {
 }
 
 /// The labels by which rules choose the client; empty where none does.
-pub(super) fn rule_labels(client: &Client) -> Labels {
+fn rule_labels(client: &Client) -> Labels {
     let select = |snapshot: &Snapshot| {
         let mut rules = snapshot.services().flat_map(|s| s.rules.iter());
         rules.any(|rule| !rule.workload_selector.is_empty())

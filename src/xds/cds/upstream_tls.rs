@@ -22,7 +22,7 @@ use super::draft::{Draft, Upstream};
 use super::outbound;
 use crate::mesh::{ClusterKey, ServiceState};
 use crate::model::{ClientTls, IstioFilters, NodeKind, Protocol, Provider, SpiffeId, TlsSetting};
-use crate::xds::{sds, tls};
+use crate::xds::tls;
 
 /// Sets the transport sockets of an outbound cluster: as the rule says, else
 /// mesh mTLS to every endpoint that takes it.
@@ -219,20 +219,20 @@ fn secrets(tls: &ClientTls) -> (Option<SdsSecretConfig>, Option<SdsSecretConfig>
     }
     let (certificate, key) = (&tls.client_certificate, &tls.private_key);
     let has_pair = !certificate.is_empty() && !key.is_empty();
-    let certificate = || sds::secret(&format!("file-cert:{certificate}~{key}"));
+    let certificate = || tls::secret(&format!("file-cert:{certificate}~{key}"));
     let roots = match &*tls.ca_certificates {
         "" => "system",
         path => path,
     };
-    let roots = sds::secret(&format!("file-root:{roots}"));
+    let roots = tls::secret(&format!("file-root:{roots}"));
     (has_pair.then(certificate), Some(roots))
 }
 
 /// istiod: `ConstructSdsSecretConfigForCredential`.
 fn credential(name: &str) -> SdsSecretConfig {
     match name {
-        "builtin://" => return sds::secret(sds::CERTIFICATE),
-        "builtin://-cacert" => return sds::secret(sds::ROOTS),
+        "builtin://" => return tls::secret(tls::WORKLOAD),
+        "builtin://-cacert" => return tls::secret(tls::ROOTS),
         _ => {}
     }
     let name = name.strip_prefix("sds://").unwrap_or(name);

@@ -10,7 +10,9 @@ use envoy_types::pb::envoy::extensions::filters::{
     http::{
         cors::v3::Cors,
         fault::v3::HttpFault,
-        grpc_stats::v3::{FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier},
+        grpc_stats::v3::{
+            FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier::StatsForAllMethods,
+        },
         router::v3::Router,
     },
     network::http_connection_manager::v3::{
@@ -22,7 +24,7 @@ use envoy_types::pb::envoy::extensions::filters::{
         http_filter::ConfigType,
     },
 };
-use envoy_types::pb::google::protobuf::{Any, BoolValue};
+use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
 use crate::model::{IstioFilters, Protocol};
@@ -142,9 +144,8 @@ pub(super) fn proxy_manager(stat_prefix: String, filters: IstioFilters) -> HttpC
 fn http_filters(istio: IstioFilters, direction: Direction) -> Vec<HttpFilter> {
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
-        per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(BoolValue {
-            value: false,
-        })),
+        // Unset, Envoy takes a deprecated runtime flag's word for it.
+        per_method_stat_specifier: pb::boolean(false).map(StatsForAllMethods),
         ..GrpcStats::default()
     };
     let mut filters = Vec::new();

@@ -195,7 +195,7 @@ pub(in crate::xds) fn connection_manager(manager: &HttpConnectionManager) -> Fil
 }
 
 /// The filter that passes bytes on to a cluster.
-pub(in crate::xds) fn tcp_proxy(cluster: &str) -> Filter {
+pub(super) fn tcp_proxy(cluster: &str) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
