@@ -7,6 +7,7 @@ mod egress;
 pub mod endpoint_policy;
 mod gateway;
 mod http_route;
+mod inbound;
 mod lds;
 pub mod locality_lb;
 mod mtls;
