@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
-    ChangeLog, ChangeSet, Changes, ServiceState, VirtualServices,
+    ChangeLog, ChangeSet, Changes, PeerAuthentications, ServiceState, VirtualServices,
     sharded::{Sharded, Workloads},
 };
 use crate::model::{
@@ -46,6 +46,8 @@ pub struct MeshState {
     pub sidecars: BTreeMap<Namespace, Vec<Arc<Sidecar>>>,
     /// Istio `Gateway`s, oldest first.
     pub gateways: Vec<Arc<Gateway>>,
+    /// `PeerAuthentication`s.
+    pub authentications: Arc<PeerAuthentications>,
     /// `VirtualService`s.
     pub virtual_services: VirtualServices,
 }

@@ -7,6 +7,7 @@
 mod client_tls;
 mod cluster_local;
 mod cluster_name;
+mod connection_pool;
 mod destination_rule;
 mod duration;
 mod endpoint;
@@ -28,6 +29,7 @@ mod selector;
 mod service;
 mod spiffe;
 mod traffic_distribution;
+mod traffic_policy;
 mod type_url;
 mod view;
 mod virtual_service;
@@ -35,10 +37,8 @@ mod virtual_service;
 pub use client_tls::{ClientTls, TlsSetting};
 pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
-pub use destination_rule::{
-    ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
-    OutlierDetection, PolicySettings, Subset, TrafficPolicy, ZoneAwareLb,
-};
+pub use connection_pool::{ConnectionPool, TcpKeepalive};
+pub use destination_rule::{DestinationRule, Subset};
 pub use duration::parse_duration;
 pub use endpoint::{
     Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
@@ -75,6 +75,10 @@ pub use service::{
 };
 pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
+pub use traffic_policy::{
+    ConsistentHash, Distribute, Failover, HashKey, HashTable, LoadBalancer, LocalityLb,
+    OutlierDetection, PolicySettings, RetryBudget, TrafficPolicy, Warmup, ZoneAwareLb,
+};
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};
 pub use virtual_service::{

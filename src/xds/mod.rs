@@ -6,6 +6,8 @@ pub mod eds;
 mod egress;
 pub mod endpoint_policy;
 mod gateway;
+mod http_route;
+mod inbound;
 mod lds;
 pub mod locality_lb;
 mod mtls;
@@ -13,8 +15,8 @@ mod nds;
 mod pb;
 mod rds;
 mod resources;
-mod sds;
 pub mod split_horizon;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -16,10 +16,9 @@ use envoy_types::pb::envoy::extensions::{
 use prost::Message;
 
 use super::merged::ServerPort;
-use super::tls;
 use crate::model::{IpFamily, TypeUrl};
 use crate::wire::{EncodedResource, ReverseWriter};
-use crate::xds::pb;
+use crate::xds::{pb, tls};
 
 /// Field `filter_chains` of `config.listener.v3.Listener`.
 const FILTER_CHAINS: u32 = 3;

@@ -2,18 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use envoy_types::pb::envoy::config::core::v3::{
-    DataSource, TransportSocket, data_source::Specifier, transport_socket::ConfigType,
-};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, TlsParameters,
-    common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
-    tls_parameters::TlsProtocol,
+    CommonTlsContext, DownstreamTlsContext, TlsParameters,
+    common_tls_context::ValidationContextType, tls_parameters::TlsProtocol,
 };
-use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 
 use crate::model::{ServerTls, ServerTlsMode, TlsVersion};
-use crate::xds::{pb, sds};
+use crate::xds::{pb, tls as mesh};
 
 /// Cipher suites that Envoy knows; it refuses a listener that names another.
 const CIPHER_SUITES: [&str; 14] = [
@@ -51,7 +47,7 @@ pub(super) fn terminating(tls: &ServerTls, http: bool) -> Option<DownstreamTlsCo
     let common = CommonTlsContext {
         tls_params: parameters(tls).filter(|_| !is_mesh),
         alpn_protocols: protocols.iter().map(|&p| p.to_owned()).collect(),
-        tls_certificate_sds_secret_configs: vec![sds::secret(&certificate(tls))],
+        tls_certificate_sds_secret_configs: vec![mesh::secret(&certificate(tls))],
         validation_context_type: validates.then(|| validation(tls)),
         ..CommonTlsContext::default()
     };
@@ -62,20 +58,12 @@ pub(super) fn terminating(tls: &ServerTls, http: bool) -> Option<DownstreamTlsCo
     })
 }
 
-/// The transport socket of a chain.
-pub(super) fn socket(context: &DownstreamTlsContext) -> TransportSocket {
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(pb::any(context))),
-    }
-}
-
 /// Under which name the agent serves the certificate: files too, so that they
 /// can be rotated.
 fn certificate(tls: &ServerTls) -> String {
     let (chain, key) = (&tls.certificate, &tls.private_key);
     if tls.mode == ServerTlsMode::IstioMutual || chain.is_empty() || key.is_empty() {
-        return sds::CERTIFICATE.to_owned();
+        return mesh::WORKLOAD.to_owned();
     }
     format!("file-cert:{chain}~{key}")
 }
@@ -85,32 +73,24 @@ fn roots(tls: &ServerTls) -> String {
         path if !path.is_empty() && tls.mode != ServerTlsMode::IstioMutual => {
             format!("file-root:{path}")
         }
-        _ => sds::ROOTS.to_owned(),
+        _ => mesh::ROOTS.to_owned(),
     }
 }
 
-#[allow(
-    deprecated,
-    reason = "its successor tells names by type, which a Gateway does not"
-)]
+/// Who may call.
 fn validation(tls: &ServerTls) -> ValidationContextType {
-    let exact = |name: &std::sync::Arc<str>| StringMatcher {
-        match_pattern: Some(MatchPattern::Exact(name.to_string())),
-        ..StringMatcher::default()
-    };
-    let revoked = (!tls.revoked.is_empty()).then(|| DataSource {
-        specifier: Some(Specifier::Filename(tls.revoked.to_string())),
-        ..DataSource::default()
-    });
-    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-        default_validation_context: Some(CertificateValidationContext {
-            match_subject_alt_names: tls.client_names.iter().map(exact).collect(),
-            crl: revoked,
-            ..CertificateValidationContext::default()
-        }),
-        validation_context_sds_secret_config: Some(sds::secret(&roots(tls))),
-        ..CombinedCertificateValidationContext::default()
-    })
+    let names = mesh::exactly(tls.client_names.iter().map(|name| &**name));
+    let mut context = mesh::validated_by(mesh::secret(&roots(tls)), names);
+    if let ValidationContextType::CombinedValidationContext(combined) = &mut context
+        && let Some(default) = &mut combined.default_validation_context
+        && !tls.revoked.is_empty()
+    {
+        default.crl = Some(DataSource {
+            specifier: Some(Specifier::Filename(tls.revoked.to_string())),
+            ..DataSource::default()
+        });
+    }
+    context
 }
 
 /// Versions and ciphers, where any is set.
