@@ -124,7 +124,7 @@ impl World {
 
     fn agent_with(&self, token: Option<String>) -> Agent {
         Agent {
-            address: self.plane.secure().to_owned(),
+            address: self.plane.secure().to_string(),
             roots: self.roots.clone(),
             token,
             identity: None,

@@ -54,6 +54,11 @@ impl ApiServer {
         }
     }
 
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
     /// Kills the server as a crash would.
     pub(crate) async fn stop(&mut self) {
         self.process.kill().await.expect("killed");

@@ -5,7 +5,7 @@
 use std::{
     ffi::OsStr,
     fs, iter,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     ops::Range,
     path::Path,
     process::{self, ExitStatus, Stdio},
@@ -86,9 +86,9 @@ impl Plane {
         &self.ads
     }
 
-    /// `host:port` of ADS and certificates over TLS.
-    pub(crate) fn secure(&self) -> &str {
-        &self.secure
+    /// Where it serves over TLS.
+    pub(crate) fn secure(&self) -> SocketAddr {
+        self.secure.parse().expect("an address")
     }
 
     /// What it has logged.
