@@ -60,14 +60,12 @@ impl Envoy {
             warn!(%problem, "cannot ask Envoy to end");
             return self.process.kill().await;
         }
-        match timeout(STOP_TIMEOUT, self.process.wait()).await {
-            Ok(ended) => info!(status = %ended?, "Envoy ended"),
-            Err(_) => {
-                warn!("Envoy does not end by itself; it is killed");
-                self.process.kill().await?;
-            }
+        if let Ok(ended) = timeout(STOP_TIMEOUT, self.process.wait()).await {
+            info!(status = %ended?, "Envoy ended");
+            return Ok(());
         }
-        Ok(())
+        warn!("Envoy does not end by itself; it is killed");
+        self.process.kill().await
     }
 }
 

@@ -126,15 +126,23 @@ fn self_signed(
             return Ok(());
         }
         let wanted = wanted(&settings, &snapshots);
-        let made = move || match settings.ca_state_dir {
-            Some(folder) => Ok(self_signed_in(&folder, &wanted, now())?),
-            None => {
-                warn!("the self-signed root is kept in memory only: after a restart nobody trusts what was signed before; give --ca-state-dir a folder");
-                anyhow::Ok(SigningCa::from_pem(&wanted.make(now())?, now())?)
+        let made = move || {
+            if let Some(folder) = settings.ca_state_dir {
+                return Ok(self_signed_in(&folder, &wanted, now())?);
             }
+            warn!(
+                "the self-signed root is kept in memory only: after a restart nobody trusts \
+                 what was signed before; give --ca-state-dir a folder"
+            );
+            anyhow::Ok(SigningCa::from_pem(&wanted.make(now())?, now())?)
         };
         // A key takes its time.
-        install(&authority, spawn_blocking(made).await??, "self-signed root", now);
+        install(
+            &authority,
+            spawn_blocking(made).await??,
+            "self-signed root",
+            now,
+        );
         drop(waiting);
         Ok(())
     });
@@ -148,8 +156,38 @@ fn wanted(settings: &config::Identity, snapshots: &SnapshotReader) -> SelfSigned
     }
 }
 
-/// Keeps a serving certificate: one in files, else one that the own authority
-/// issues (istiod: `initIstiodCerts`).
+/// Where the serving certificate comes from.
+enum Serving {
+    Files(ServingFiles),
+    Issued,
+    Nowhere,
+}
+
+impl Serving {
+    /// One in files wins (istiod: `initIstiodCerts`).
+    fn choose(settings: &config::Identity) -> Result<Self> {
+        let given = settings.tls_files.clone().map(|files| ServingFiles {
+            certificate: files.certificate,
+            key: files.key,
+            roots: files.roots,
+        });
+        if let Some(files) = given.or_else(ServingFiles::well_known) {
+            return Ok(Self::Files(files));
+        }
+        match &settings.cert_provider {
+            CertProvider::Istiod if settings.ca_server => Ok(Self::Issued),
+            CertProvider::Other(name) if name.starts_with("k8s.io/") || name == "kubernetes" => {
+                bail!(
+                    "PILOT_CERT_PROVIDER={name}: isthmus has no certificates that Kubernetes \
+                     signs; use istiod, or give a certificate in files"
+                )
+            }
+            _ => Ok(Self::Nowhere),
+        }
+    }
+}
+
+/// Keeps a serving certificate.
 fn serve(
     app: &mut App,
     settings: &config::Identity,
@@ -158,48 +196,32 @@ fn serve(
 ) -> Result<()> {
     let names = follow_mesh(app, identity.tls.clone(), snapshots.clone());
     let Identity { authority, tls } = identity.clone();
-    if let Some(files) = serving_files(settings) {
-        app.spawn_until_stop("the files of the serving certificate", async move {
-            match serve_files(files, authority, tls, now).await {}
-        });
-    } else {
-        match (&settings.cert_provider, settings.ca_server) {
-            (CertProvider::Istiod, true) => {
-                let (ready, lifetime) = (app.ready.clone(), settings.default_lifetime);
-                app.spawn_until_stop("the serving certificate", async move {
-                    // The names are known with the first snapshot.
-                    ready.cancelled().await;
-                    match serve_issued(authority, tls, names, (lifetime, now)).await {}
-                });
-            }
-            (CertProvider::Other(name), _)
-                if name.starts_with("k8s.io/") || name == "kubernetes" =>
-            {
-                bail!(
-                    "PILOT_CERT_PROVIDER={name}: isthmus has no certificates signed by Kubernetes; use istiod, or give a certificate in files"
-                );
-            }
-            (provider, ca_server) => {
-                warn!(
-                    ?provider,
-                    ca_server,
-                    "there is no serving certificate: nobody can connect to --secure-grpc-addr"
-                );
-                return Ok(());
-            }
+    match Serving::choose(settings)? {
+        Serving::Files(files) => {
+            app.spawn_until_stop("the files of the serving certificate", async move {
+                match serve_files(files, authority, tls, now).await {}
+            });
+        }
+        Serving::Issued => {
+            let (ready, lifetime) = (app.ready.clone(), settings.default_lifetime);
+            app.spawn_until_stop("the serving certificate", async move {
+                // The names are known with the first snapshot.
+                ready.cancelled().await;
+                match serve_issued(authority, tls, names, (lifetime, now)).await {}
+            });
+        }
+        Serving::Nowhere => {
+            let provider = &settings.cert_provider;
+            warn!(
+                ?provider,
+                ca_server = settings.ca_server,
+                "there is no serving certificate: nobody can connect to --secure-grpc-addr"
+            );
+            return Ok(());
         }
     }
     publish(app, &identity.tls, snapshots);
     Ok(())
-}
-
-fn serving_files(settings: &config::Identity) -> Option<ServingFiles> {
-    let given = settings.tls_files.clone().map(|files| ServingFiles {
-        certificate: files.certificate,
-        key: files.key,
-        roots: files.roots,
-    });
-    given.or_else(ServingFiles::well_known)
 }
 
 /// Writes the roots to the clusters (istiod: none where there is no serving

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::stop;
 use crate::agent;
 use crate::config::AgentArgs;
 use crate::telemetry::{LogFormat, init_logs};
@@ -25,15 +25,7 @@ pub(super) fn run(args: AgentArgs) -> Result<ExitCode> {
     // One TLS provider for the process.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Runtime::new()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        agent::run(config, now, stop).await?;
+        agent::run(config, now, stop::told()?).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -3,13 +3,16 @@
 mod agent;
 mod demo;
 mod discovery;
+mod helloworld;
 mod parse;
+mod stop;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 pub use self::demo::DemoArgs;
+pub use self::helloworld::HelloworldArgs;
 use crate::config::{AgentArgs, DiscoveryArgs};
 use crate::manifest::{self, Kind};
 
@@ -31,6 +34,9 @@ enum Command {
     Agent(Box<AgentArgs>),
     /// Print the custom resource definitions that isthmus reads
     Crds,
+    /// Answer GET /hello with a version, as the sample service of Istio's guides
+    #[command(disable_version_flag = true)]
+    Helloworld(HelloworldArgs),
     /// Show three networks with a real Envoy in each, and a change arriving
     Demo(DemoArgs),
 }
@@ -47,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Discovery(args) => discovery::run(*args),
         Command::Check(args) => discovery::check(*args),
         Command::Agent(args) => agent::run(*args),
+        Command::Helloworld(args) => helloworld::run(&args),
         Command::Crds => Ok(crds()),
         Command::Demo(args) => demo::run(&args),
     };

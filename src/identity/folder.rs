@@ -136,24 +136,26 @@ impl CaFolder {
     /// goes on with the last good one.
     pub async fn follow(&self, authority: &CertificateAuthority, clock: Clock) -> Infallible {
         let mut watch = FileWatch::of_folders([self.path.clone()]);
-        let source = format!("folder {}", self.path.display());
-        let mut told = String::new();
+        let mut told = None;
         loop {
-            let problem = match self.read(clock) {
-                Ok(Some(ca)) => {
-                    install(authority, ca, &source, clock);
-                    String::new()
-                }
-                Ok(None) => format!("the {source} has no parts any more"),
-                Err(error) => error.to_string(),
-            };
+            let problem = self.look(authority, clock).err();
             // Once each: a folder is looked at every minute.
-            if !problem.is_empty() && problem != told {
+            if let Some(problem) = problem.as_ref().filter(|_| problem != told) {
                 warn!(%problem, "the changed certificate authority cannot be used; the last good one goes on signing");
             }
             told = problem;
             watch.changed().await;
         }
+    }
+
+    fn look(&self, authority: &CertificateAuthority, clock: Clock) -> Result<(), String> {
+        let source = format!("folder {}", self.path.display());
+        match self.read(clock) {
+            Ok(Some(ca)) => install(authority, ca, &source, clock),
+            Ok(None) => return Err(format!("the {source} has no parts any more")),
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
     }
 }
 
@@ -187,3 +189,6 @@ pub fn install(authority: &CertificateAuthority, ca: SigningCa, source: &str, cl
         warn!(%name, "the new roots have none of the old ones: proxies do not trust each other until all have new certificates; give both roots for the time of the change");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,26 @@
 //! `MeshConfig`: key `mesh` of the `ConfigMap` `istio`, or the file `--meshConfig`.
 
+mod traffic;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
+use traffic::TrafficDefaults;
 
 use super::{
-    Defaults, Problem, Scope,
+    Problem,
     istio::{
         one_of,
         sidecar::{Outbound, outbound_mode},
-        traffic_policy::{H2_UPGRADES, Keepalive, Locality, Outlier, Pool, ZoneAware},
-        virtual_service::RetryRule,
+        traffic_policy::{Locality, ZoneAware},
     },
     json::{Int, List, Map, Text},
     meta::{from_json, labels},
     yaml,
 };
 use crate::model::{
-    ClusterLocalHosts, ExportTo, LabelSelector, MeshConfig, Namespace, PolicySettings, Requirement,
-    Retries, TcpKeepalive, parse_duration,
+    ClusterLocalHosts, ExportTo, LabelSelector, MeshConfig, Namespace, Requirement, parse_duration,
 };
 
 /// Why mesh-wide settings are not used.
@@ -73,17 +74,8 @@ struct Mesh<'a> {
     proxy_inbound_listen_port: Int,
     proxy_http_port: Int,
     default_config: Option<ProxyConfig<'a>>,
-    default_traffic_policy: Option<DefaultPolicy<'a>>,
-    default_http_retry_policy: Option<RetryRule<'a>>,
-    tcp_keepalive: Option<Keepalive<'a>>,
-    h2_upgrade_policy: Text<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct DefaultPolicy<'a> {
-    connection_pool: Option<Pool<'a>>,
-    outlier_detection: Option<Outlier<'a>>,
+    #[serde(flatten)]
+    traffic: TrafficDefaults<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -255,10 +247,6 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
         default_service_export_to: export_to(&mesh.default_service_export_to),
         default_rule_export_to: export_to(&mesh.default_destination_rule_export_to),
         default_virtual_service_export_to: export_to(&mesh.default_virtual_service_export_to),
-        default_policy: default_policy(mesh)?,
-        default_retries: default_retries(mesh)?,
-        tcp_keepalive: tcp_keepalive(mesh)?,
-        h2_upgrade: h2_upgrade(mesh)?,
         connect_timeout: time(
             "connectTimeout",
             &mesh.connect_timeout,
@@ -291,6 +279,7 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
         )?,
         inbound_localhost: inbound_localhost(mesh)?,
         discovery_host,
+        ..mesh.traffic.read()?
     })
 }
 
@@ -298,53 +287,6 @@ fn inbound_localhost(mesh: &Mesh<'_>) -> Result<bool, Problem> {
     let policy = mesh.inbound_traffic_policy.as_ref();
     let mode = policy.map(|p| one_of("inboundTrafficPolicy.mode", &p.mode, INBOUND_MODES));
     Ok(mode.transpose()?.unwrap_or_default())
-}
-
-/// What an object would leave out is an error here: the operator looks at it.
-fn whole<T>(read: impl FnOnce(&mut Scope<'_>) -> T) -> Result<T, Problem> {
-    let defaults = Defaults::default();
-    let mut scope = Scope {
-        defaults: &defaults,
-        left_out: Vec::new(),
-    };
-    let value = read(&mut scope);
-    match scope.left_out.pop() {
-        Some(problem) => Err(problem),
-        None => Ok(value),
-    }
-}
-
-fn default_policy(mesh: &Mesh<'_>) -> Result<PolicySettings, Problem> {
-    let Some(policy) = &mesh.default_traffic_policy else {
-        return Ok(PolicySettings::default());
-    };
-    let field = |name: &str| format!("defaultTrafficPolicy.{name}");
-    let pool = policy.connection_pool.as_ref();
-    let pool = pool.map(|pool| whole(|scope| pool.read(&field("connectionPool"), scope)));
-    let outlier = policy.outlier_detection.as_ref();
-    let outlier = outlier.map(|o| whole(|scope| o.read(&field("outlierDetection"), scope)));
-    Ok(PolicySettings {
-        connection_pool: pool.transpose()?.transpose()?,
-        outlier_detection: outlier.transpose()?,
-        ..PolicySettings::default()
-    })
-}
-
-fn default_retries(mesh: &Mesh<'_>) -> Result<Option<Retries>, Problem> {
-    let rule = mesh.default_http_retry_policy.as_ref();
-    let read = rule.map(|rule| rule.read("defaultHttpRetryPolicy"));
-    read.transpose()
-}
-
-fn tcp_keepalive(mesh: &Mesh<'_>) -> Result<Option<TcpKeepalive>, Problem> {
-    let keepalive = mesh.tcp_keepalive.as_ref();
-    let read = keepalive.map(|k| whole(|scope| k.read("tcpKeepalive", scope)));
-    read.transpose()
-}
-
-fn h2_upgrade(mesh: &Mesh<'_>) -> Result<bool, Problem> {
-    let upgrade = one_of("h2UpgradePolicy", &mesh.h2_upgrade_policy, H2_UPGRADES)?;
-    Ok(upgrade.unwrap_or_default())
 }
 
 fn discovery_host(mesh: &Mesh<'_>) -> Option<Arc<str>> {

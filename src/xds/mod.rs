@@ -7,13 +7,16 @@ mod egress;
 pub mod endpoint_policy;
 mod gateway;
 mod http_route;
+mod inbound;
 mod lds;
 pub mod locality_lb;
 mod mtls;
+mod nds;
 mod pb;
 mod rds;
 mod resources;
 pub mod split_horizon;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;

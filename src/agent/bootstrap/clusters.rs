@@ -45,16 +45,17 @@ fn with(mut cluster: Value, fields: Value) -> Value {
     cluster
 }
 
-fn http2(options: &Value) -> Value {
+fn http2(common: &Value, options: &Value) -> Value {
     json!({HTTP_OPTIONS: {
         "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
+        "common_http_protocol_options": common,
         "explicit_http_config": {"http2_protocol_options": options},
     }})
 }
 
 fn sds(socket: &Path) -> Value {
     let cluster = fixed("sds-grpc", &json!({"pipe": {"path": socket}}));
-    let options = http2(&json!({}));
+    let options = http2(&json!({}), &json!({}));
     with(
         cluster,
         json!({"typed_extension_protocol_options": options}),
@@ -67,6 +68,9 @@ fn discovery(config: &AgentConfig, families: Families) -> Value {
     // istiod and pilot-agent ping a quiet connection as often; a control plane
     // that is gone without a word is noticed within 40 s.
     let keepalive = json!({"connection_keepalive": {"interval": "30s", "timeout": "10s"}});
+    // Each stream on a connection of its own: a reconnect may reach another
+    // replica.
+    let one_stream = json!({"max_requests_per_connection": 1});
     let limits = |priority: &str| {
         json!({
             "priority": priority, "max_connections": 100_000,
@@ -77,12 +81,9 @@ fn discovery(config: &AgentConfig, families: Families) -> Value {
         cluster,
         json!({
             "connect_timeout": "5s",
-            // Each stream on a connection of its own: a reconnect may reach
-            // another replica.
-            "max_requests_per_connection": 1,
             "circuit_breakers": {"thresholds": [limits("DEFAULT"), limits("HIGH")]},
             "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 300}},
-            "typed_extension_protocol_options": http2(&keepalive),
+            "typed_extension_protocol_options": http2(&one_stream, &keepalive),
         }),
     );
     if upstream.host.parse::<IpAddr>().is_err() {

@@ -8,10 +8,7 @@ use std::{
 
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use http::uri::PathAndQuery;
-use rcgen::{
-    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
-    PKCS_RSA_SHA256, RsaKeySize, SanType,
-};
+use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::Channel;
@@ -21,6 +18,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::WorkloadCertificate;
 use crate::agent::dial::{self, ClientCertificate, DialError};
 use crate::config::{Authority, CertificateFiles, KeyKind};
+use crate::identity;
+use crate::identity::{CsrError, KeyAndCsr};
 use crate::model::SpiffeId;
 use crate::proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 
@@ -44,8 +43,8 @@ pub(super) enum RequestError {
     #[error("the certificate service's answer cannot be used: {0}")]
     Answer(&'static str),
     /// No key or request can be made.
-    #[error("cannot make a key and a certificate request: {0}")]
-    Key(#[from] rcgen::Error),
+    #[error(transparent)]
+    Key(#[from] CsrError),
     /// The token cannot be read.
     #[error("cannot read the token {path:?}: {source}")]
     Token {
@@ -81,12 +80,12 @@ impl RequestError {
 /// certificate are read now: all of them change while the agent runs.
 pub(super) async fn request(
     authority: &Authority,
-    identity: &SpiffeId,
+    who: &SpiffeId,
     now: SystemTime,
 ) -> Result<WorkloadCertificate, RequestError> {
-    let key = new_key(authority.key)?;
+    let mut key = identity::new_key_and_csr(&who.to_string(), kind(authority.key))?;
     let message = IstioCertificateRequest {
-        csr: signing_request(&key, identity)?,
+        csr: std::mem::take(&mut key.csr_pem),
         validity_duration: i64::try_from(authority.lifetime.as_secs()).unwrap_or(i64::MAX),
         metadata: Some(metadata(&authority.signer)),
     };
@@ -118,28 +117,14 @@ async fn call(
     Ok(client.unary(request, path, codec).await?.into_inner())
 }
 
-fn new_key(kind: KeyKind) -> Result<KeyPair, rcgen::Error> {
-    match kind {
-        KeyKind::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
-        KeyKind::P384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
-        KeyKind::Rsa(bits) => {
-            let size = match bits {
-                3072 => RsaKeySize::_3072,
-                4096 => RsaKeySize::_4096,
-                _ => RsaKeySize::_2048,
-            };
-            KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size)
-        }
+fn kind(key: KeyKind) -> identity::KeyKind {
+    match key {
+        KeyKind::P256 => identity::KeyKind::P256,
+        KeyKind::P384 => identity::KeyKind::P384,
+        KeyKind::Rsa(3072) => identity::KeyKind::Rsa3072,
+        KeyKind::Rsa(4096) => identity::KeyKind::Rsa4096,
+        KeyKind::Rsa(_) => identity::KeyKind::Rsa2048,
     }
-}
-
-/// A request with one URI and no subject. The service answers with what it
-/// knows of the caller, whatever stands here.
-fn signing_request(key: &KeyPair, identity: &SpiffeId) -> Result<String, rcgen::Error> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into()?)];
-    params.serialize_request(key)?.pem()
 }
 
 fn metadata(signer: &str) -> Struct {
@@ -197,7 +182,7 @@ async fn provisioned(files: &CertificateFiles, now: SystemTime) -> Option<Client
 /// intermediates (istiod: `CreateCertificate`).
 fn read(
     answer: IstioCertificateResponse,
-    key: &KeyPair,
+    key: &KeyAndCsr,
 ) -> Result<WorkloadCertificate, RequestError> {
     let parts = answer.cert_chain;
     let [chain @ .., roots] = parts.as_slice() else {
@@ -220,13 +205,10 @@ fn read(
     if CertificateDer::from_pem_slice(roots.as_bytes()).is_err() {
         return Err(RequestError::Answer("its root certificate does not parse"));
     }
-    let with_newline = |part: &String| match part.ends_with('\n') {
-        true => part.clone(),
-        false => format!("{part}\n"),
-    };
+    let with_newline = |part: &String| format!("{}\n", part.trim_end());
     Ok(WorkloadCertificate {
         chain: chain.iter().map(with_newline).collect(),
-        key: key.serialize_pem(),
+        key: key.key_pem.clone(),
         roots: with_newline(roots),
         not_after,
     })
@@ -238,8 +220,8 @@ fn ends(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-fn is_for(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
-    use rcgen::PublicKeyData;
+fn is_for(certificate: &CertificateDer<'_>, key: &KeyAndCsr) -> bool {
+    let own = KeyPair::try_from(&key.key).map(|key| key.subject_public_key_info());
     let parsed = X509Certificate::from_der(certificate);
-    parsed.is_ok_and(|(_, parsed)| parsed.public_key().raw == key.subject_public_key_info())
+    parsed.is_ok_and(|(_, parsed)| own.is_ok_and(|own| parsed.public_key().raw == own))
 }

@@ -106,7 +106,7 @@ impl AgentArgs {
 fn role(words: &[String]) -> Result<NodeKind, AgentConfigError> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] | ["proxy"] | ["sidecar"] | ["proxy", "sidecar"] => Ok(NodeKind::Sidecar),
+        [] | ["proxy" | "sidecar"] | ["proxy", "sidecar"] => Ok(NodeKind::Sidecar),
         ["router"] | ["proxy", "router"] => Ok(NodeKind::Router),
         other => Err(AgentConfigError::Role(other.join(" "))),
     }

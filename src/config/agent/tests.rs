@@ -16,7 +16,9 @@ fn configure(
         .chain(["--name", "web-1", "--namespace", "shop"].iter());
     let all = base.chain(arguments.iter());
     // The variables of the test's own process must not count.
-    let command = AgentArgs::augment_args(Command::new("agent")).mut_args(|a| a.env(None::<&str>));
+    let command = AgentArgs::augment_args(Command::new("agent"))
+        .args_override_self(true)
+        .mut_args(|a| a.env(None::<&str>));
     let matches = command.try_get_matches_from(all).expect("arguments");
     let args = AgentArgs::from_arg_matches(&matches).expect("arguments");
     let variables = variables

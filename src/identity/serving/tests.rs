@@ -1,6 +1,6 @@
 //! Handshakes over a pipe, with a client that trusts what proxies are given.
 
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, io, sync::Arc, time::Duration};
 
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{
@@ -323,4 +323,144 @@ fn no_key_is_in_a_debug_text() {
     let tls = server_of(&authority);
     let text = format!("{authority:?} {certificate:?} {tls:?} {:?}", root.pems());
     assert!(!text.contains("PRIVATE") && text.len() < 1000, "{text}");
+}
+
+/// What keeps a certificate current, as a task.
+struct Kept {
+    tls: ServerTls,
+    task: tokio::task::JoinHandle<Infallible>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Kept {
+    #[allow(clippy::disallowed_methods, reason = "the test is the parent")]
+    fn start<F: Future<Output = Infallible> + Send + 'static>(
+        run: impl FnOnce(ServerTls) -> F,
+    ) -> Self {
+        let tls = ServerTls::new(Refusals::default());
+        tls.set_trust_domains(domains(&["cluster.local"]));
+        let task = tokio::spawn(run(tls.clone()));
+        Self { tls, task }
+    }
+
+    /// Waits until a client of these roots is served, and not with `old`.
+    async fn until_served(
+        &self,
+        roots: &TrustBundle,
+        old: Option<&CertificateDer<'_>>,
+    ) -> CertificateDer<'static> {
+        let wait = async {
+            loop {
+                if let Ok((client, _)) = connect(&self.tls, client(roots, None, &TLS13)).await {
+                    let chain = client.get_ref().1.peer_certificates();
+                    let own = chain
+                        .and_then(|chain| chain.first())
+                        .expect("a certificate");
+                    if Some(own) != old {
+                        return own.clone().into_owned();
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, wait)
+            .await
+            .expect("a certificate")
+    }
+}
+
+#[tokio::test]
+async fn an_issued_certificate_is_renewed_before_it_ends_and_with_its_authority() {
+    let (old, new) = (root("old"), root("new"));
+    let authority = CertificateAuthority::new(Lifetimes::default());
+    let (_names, served) = watch::channel(names());
+    let lifetime = (Duration::from_secs(4), now as fn() -> _);
+    let kept = Kept::start({
+        let authority = authority.clone();
+        move |tls| serve_issued(authority, tls, served, lifetime)
+    });
+    connect(&kept.tls, client(&bundle(&old), None, &TLS13))
+        .await
+        .expect_err("no authority");
+    authority.install(SigningCa::from_pem(&old.pems(), now()).expect("a CA"));
+    let first = kept.until_served(&bundle(&old), None).await;
+    let second = kept.until_served(&bundle(&old), Some(&first)).await;
+    assert_ne!(first, second);
+    authority.install(SigningCa::from_pem(&new.pems(), now()).expect("a CA"));
+    kept.until_served(&bundle(&new), None).await;
+}
+
+#[tokio::test]
+async fn a_certificate_has_the_names_of_the_mesh_as_they_change() {
+    let ca = root("root");
+    let (names, served) = watch::channel(names());
+    let lifetime = (DAY, now as fn() -> _);
+    let authority = ca.authority();
+    let kept = Kept::start(move |tls| serve_issued(authority, tls, served, lifetime));
+    let first = kept.until_served(&bundle(&ca), None).await;
+    names.send_modify(|names| _ = names.insert("xds.example.com".to_owned()));
+    kept.until_served(&bundle(&ca), Some(&first)).await;
+    let anonymous = client(&bundle(&ca), None, &TLS13);
+    connect_as(&kept.tls, anonymous, "xds.example.com")
+        .await
+        .expect("the new name");
+}
+
+/// A certificate for [`HOST`] that `ca` signed, in files.
+fn write_files(folder: &std::path::Path, ca: &TestCa) {
+    let authority = ca.authority();
+    let (key, csr) = {
+        let made = crate::identity::new_key_and_csr(HOST, crate::identity::KeyKind::P256);
+        let made = made.expect("a key");
+        (made.key_pem, made.csr_pem)
+    };
+    let identities = [HOST.to_owned()];
+    let request = crate::identity::IssueRequest {
+        csr_pem: &csr,
+        identities: &identities,
+        validity_seconds: 0,
+        now: now(),
+    };
+    let chain = authority.issue(&request).expect("a certificate");
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file");
+    write("tls.key", &key);
+    write("ca.crt", ca.root_pem());
+    write("tls.crt", &chain[..chain.len() - 1].concat());
+}
+
+#[tokio::test]
+async fn a_certificate_in_files_is_followed_and_its_roots_count_beside_our_own() {
+    let (own, first, second) = (root("own"), root("first"), root("second"));
+    let folder = tempfile::tempdir().unwrap();
+    let files = ServingFiles {
+        certificate: folder.path().join("tls.crt"),
+        key: folder.path().join("tls.key"),
+        roots: folder.path().join("ca.crt"),
+    };
+    let authority = own.authority();
+    // There is nothing at first: it ends nothing.
+    let kept = Kept::start(move |tls| serve_files(files, authority, tls, now));
+    write_files(folder.path(), &first);
+    kept.until_served(&bundle(&first), None).await;
+    for ca in [&own, &first] {
+        let workload = ca.leaf(&TestLeaf::new(&[ALICE]));
+        let client = client(&bundle(&first), Some(workload), &TLS13);
+        connect(&kept.tls, client).await.expect("connected");
+    }
+    std::fs::write(folder.path().join("tls.crt"), "half of a").unwrap();
+    connect(&kept.tls, client(&bundle(&first), None, &TLS13))
+        .await
+        .expect("the last good one");
+    write_files(folder.path(), &second);
+    kept.until_served(&bundle(&second), None).await;
+    assert_eq!(
+        &**kept.tls.published_roots().borrow(),
+        bundle(&second).pem()
+    );
 }

@@ -7,8 +7,7 @@ mod load_balancer;
 
 use serde::Deserialize;
 
-use super::client_tls::Tls;
-use super::one_of;
+use super::{client_tls::Tls, one_of};
 use crate::manifest::{
     Problem, Scope,
     json::{Int, List, Text},
@@ -27,10 +26,10 @@ pub(super) struct Policy<'a> {
     port: Option<PortSelector>,
     port_level_settings: List<Policy<'a>>,
     load_balancer: Option<Balancer<'a>>,
-    outlier_detection: Option<Outlier<'a>>,
+    outlier_detection: Option<Ejection<'a>>,
     tls: Option<Tls<'a>>,
     connection_pool: Option<Pool<'a>>,
-    retry_budget: Option<Budget<'a>>,
+    retry_budget: Option<RetryRule<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -41,7 +40,7 @@ struct PortSelector {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-pub(in crate::manifest) struct Outlier<'a> {
+pub(in crate::manifest) struct Ejection<'a> {
     consecutive5xx_errors: Int,
     consecutive_gateway_errors: Int,
     split_external_local_origin_errors: Option<bool>,
@@ -55,28 +54,22 @@ pub(in crate::manifest) struct Outlier<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Budget<'a> {
-    percent: Option<Percent>,
+struct RetryRule<'a> {
+    percent: Option<f64>,
     budget_interval: Text<'a>,
     min_retry_concurrency: Int,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
-struct Percent {
-    value: f64,
-}
-
-#[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 pub(in crate::manifest) struct Pool<'a> {
-    tcp: Option<Tcp<'a>>,
-    http: Option<Http<'a>>,
+    tcp: Option<OfBytes<'a>>,
+    http: Option<OfRequests<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Tcp<'a> {
+struct OfBytes<'a> {
     max_connections: Int,
     connect_timeout: Text<'a>,
     idle_timeout: Text<'a>,
@@ -102,7 +95,7 @@ struct Pings<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Http<'a> {
+struct OfRequests<'a> {
     http1_max_pending_requests: Int,
     http2_max_requests: Int,
     max_requests_per_connection: Int,
@@ -148,7 +141,7 @@ impl Policy<'_> {
 
     fn settings(&self, field: &str, scope: &mut Scope<'_>) -> Result<PolicySettings, Problem> {
         let tls = |tls: &Tls<'_>| tls.read(&format!("{field}.tls")).map(Arc::new);
-        let outlier = |o: &Outlier<'_>| o.read(&format!("{field}.outlierDetection"), scope);
+        let outlier = |o: &Ejection<'_>| o.read(&format!("{field}.outlierDetection"), scope);
         let outlier_detection = self.outlier_detection.as_ref().map(outlier);
         let pool = self.connection_pool.as_ref();
         let pool = pool.map(|p| p.read(&format!("{field}.connectionPool"), scope));
@@ -165,7 +158,7 @@ impl Policy<'_> {
     }
 }
 
-impl Outlier<'_> {
+impl Ejection<'_> {
     pub(in crate::manifest) fn read(&self, field: &str, scope: &mut Scope<'_>) -> OutlierDetection {
         let codes = self.outlier_detection_http_error_codes.iter();
         OutlierDetection {
@@ -203,7 +196,7 @@ impl Pool<'_> {
     }
 }
 
-impl Tcp<'_> {
+impl OfBytes<'_> {
     fn fill(&self, pool: &mut ConnectionPool, field: &str, scope: &mut Scope<'_>) {
         let mut time =
             |name: &str, text: &Text<'_>| span(text, || format!("{field}.{name}"), scope);
@@ -226,7 +219,7 @@ impl Keepalive<'_> {
     }
 }
 
-impl Http<'_> {
+impl OfRequests<'_> {
     fn fill(
         &self,
         pool: &mut ConnectionPool,
@@ -252,10 +245,10 @@ impl Http<'_> {
     }
 }
 
-impl Budget<'_> {
+impl RetryRule<'_> {
     fn read(&self, field: &str, scope: &mut Scope<'_>) -> RetryBudget {
         RetryBudget {
-            percent: self.percent.as_ref().map(|percent| percent.value),
+            percent: self.percent,
             interval: span(
                 &self.budget_interval,
                 || format!("{field}.budgetInterval"),

@@ -1,23 +1,22 @@
 //! Where bytes go: `VirtualService.tls` for TLS that passes through, by server
 //! name, and `VirtualService.tcp` for all else.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use envoy_types::pb::envoy::config::listener::v3::Filter;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
-    TcpProxy,
-    tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
 };
 
 use super::hosts::overlap;
 use super::listener::Chain;
 use super::merged::Server;
 use crate::model::{
-    ClusterName, ConnectionMatch, Destination, GatewayName, GatewayServer, Hostname,
-    VirtualService, WeightedDestination,
+    ConnectionMatch, GatewayName, GatewayServer, Source, VirtualService, WeightedDestination,
 };
 use crate::xds::client::Client;
-use crate::xds::lds::listener::{tcp_filter, tcp_proxy};
+use crate::xds::http_route::Context;
+use crate::xds::tcp;
 
 /// A server, and the `VirtualService`s that may route its connections.
 pub(super) struct Binding<'a> {
@@ -89,42 +88,55 @@ impl<'a> Binding<'a> {
     /// The filter that forwards to these destinations; none where none of
     /// several has a weight.
     fn filter(&self, service: &VirtualService, route: &[WeightedDestination]) -> Option<Filter> {
+        let first = &route.first()?.destination;
+        // istiod: the rule of the first host speaks for all of them.
+        let state = self.context().service(first);
+        let rule = state.and_then(|state| {
+            let at = state.rule_for(&self.client.proxy.namespace, self.client.labels())?;
+            state.rules.get(usize::from(at)).map(|rule| &**rule)
+        });
         if let [only] = route {
-            return Some(tcp_proxy(&self.cluster(&only.destination)));
+            let to = &only.destination;
+            let cluster = self.context().cluster(to);
+            return Some(tcp::to_cluster(cluster, rule, &to.subset));
         }
         let weighted = route.iter().filter(|to| to.weight > 0);
         let clusters: Vec<_> = weighted
             .map(|to| ClusterWeight {
-                name: self.cluster(&to.destination),
+                name: self.context().cluster(&to.destination),
                 weight: to.weight,
                 ..ClusterWeight::default()
             })
             .collect();
         let (name, namespace) = (&service.meta.name, &service.meta.namespace);
         (!clusters.is_empty()).then(|| {
-            tcp_filter(&TcpProxy {
-                stat_prefix: format!("{name}.{namespace}"),
-                cluster_specifier: Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
-                    clusters,
-                })),
-                ..TcpProxy::default()
-            })
+            let clusters = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters });
+            tcp::to(format!("{name}.{namespace}"), clusters, rule, "")
         })
     }
 
-    /// istiod: `GetDestinationCluster`: without a port the service's only one,
-    /// else the server's.
-    fn cluster(&self, to: &Destination) -> String {
-        let host = Hostname::shared(Arc::clone(&to.host));
-        let only_port = || {
-            let state = self.client.scope.service(&self.client.snapshot, &host)?;
-            match state.service.ports.as_slice() {
-                [only] => Some(only.number),
-                _ => None,
-            }
-        };
-        let port = to.port.or_else(only_port).unwrap_or(self.spec.port);
-        ClusterName::outbound(port, &to.subset, &host).to_string()
+    /// How destinations are looked up.
+    fn context(&self) -> Context<'_> {
+        context(self.client, self.spec, &self.gateway)
+    }
+}
+
+/// For whom a server routes.
+pub(super) fn context<'a>(
+    client: &'a Client,
+    spec: &GatewayServer,
+    gateway: &'a GatewayName,
+) -> Context<'a> {
+    Context {
+        snapshot: &client.snapshot,
+        scope: &client.scope,
+        source: Source {
+            labels: client.labels(),
+            namespace: &client.proxy.namespace,
+            gateways: slice::from_ref(gateway),
+        },
+        port: spec.port,
+        is_tls: spec.tls.is_some(),
     }
 }
 

@@ -6,6 +6,7 @@ mod connections;
 mod hosts;
 mod listener;
 mod merged;
+mod routes;
 mod sni_dnat;
 #[cfg(test)]
 mod tests;
@@ -16,11 +17,12 @@ use std::sync::Arc;
 use listener::Address;
 use merged::Merged;
 
-use super::cds;
 use super::client::Client;
+use super::inbound;
 use super::resources::{ResourceList, sorted};
 use crate::mesh::MemoKey;
-use crate::model::{IpFamily, IstioFilters, Labels, NodeKind};
+use crate::model::{IpFamily, IstioFilters, Labels, Namespace, NodeKind};
+use crate::wire::EncodedResource;
 
 /// Routers that run the same servers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,7 +45,7 @@ impl RouterClass {
         let gateways: Vec<_> = selecting.map(|(at, _)| at).collect();
         let targets = match gateways.as_slice() {
             [] => Arc::default(),
-            _ => cds::target_ports(client),
+            _ => inbound::target_ports(client),
         };
         Self { gateways, targets }
     }
@@ -71,7 +73,7 @@ pub(super) fn forwards_by_sni(client: &Client) -> bool {
 struct ListKey {
     class: RouterClass,
     scope: Arc<str>,
-    /// Empty unless a rule selects client workloads.
+    /// Those that some rule or match looks at.
     labels: Labels,
     family: IpFamily,
     unprivileged: bool,
@@ -87,7 +89,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
     let key = ListKey {
         class: RouterClass::of(client),
         scope: Arc::clone(client.scope.key()),
-        labels: cds::rule_labels(client),
+        labels: client.relevant_labels(),
         family: client.proxy.ips.family(),
         unprivileged: client.proxy.unprivileged,
         filters: client.filters(),
@@ -122,4 +124,36 @@ fn build(client: &Client, key: &ListKey) -> ResourceList {
             .map(|(address, d)| Arc::new(d.encode(&address)))
             .collect(),
     )
+}
+
+/// Names the routes of routers that have the same ones.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RouteKey {
+    name: String,
+    class: RouterClass,
+    scope: Arc<str>,
+    namespace: Namespace,
+    /// Those that some rule or match looks at.
+    labels: Labels,
+}
+
+impl MemoKey for RouteKey {
+    type Value = Arc<EncodedResource>;
+}
+
+/// The routes called `name`; none where no server has them.
+pub(super) fn route(client: &Client, name: &str) -> Option<Arc<EncodedResource>> {
+    let class = RouterClass::of(client);
+    let merged = class.merged(client);
+    // Names that clients make up must not fill the memo.
+    routes::servers(&merged, name).next()?;
+    let key = RouteKey {
+        name: name.to_owned(),
+        class,
+        scope: Arc::clone(client.scope.key()),
+        namespace: client.proxy.namespace.clone(),
+        labels: client.relevant_labels(),
+    };
+    let build = |key: &RouteKey| Arc::new(routes::configuration(client, &merged, &key.name));
+    Some(Arc::clone(&client.snapshot.memo().get_or_make(key, build)))
 }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::listener::Chain;
 use crate::mesh::{Scope, ServiceState};
-use crate::xds::cds;
-use crate::xds::lds::listener::tcp_proxy;
+use crate::model::{ClusterName, DestinationRule};
+use crate::xds::{cds, tcp};
 
 /// What mesh mTLS offers. Together with endpoints that all take mTLS it makes
 /// sure that nobody gets in without (istiod: `allIstioMtlsALPNs`).
@@ -24,8 +24,9 @@ const MESH_PROTOCOLS: [&str; 5] = [
 pub(super) fn chains(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> Bytes {
     let make = |rule: &Option<u16>| {
         let mut out = Vec::new();
+        let found = rule.and_then(|at| state.rules.get(usize::from(at)));
         for name in cds::names(state, *rule, scope) {
-            chain(name.sni_dnat().to_string()).put(&mut out);
+            chain(&name.sni_dnat(), found.map(|rule| &**rule)).put(&mut out);
         }
         Bytes::from(out)
     };
@@ -33,10 +34,11 @@ pub(super) fn chains(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> 
     Bytes::clone(&made)
 }
 
-fn chain(name: String) -> Chain {
+fn chain(cluster: &ClusterName, rule: Option<&DestinationRule>) -> Chain {
+    let name = cluster.to_string();
     Chain {
         application_protocols: MESH_PROTOCOLS.map(str::to_owned).to_vec(),
-        filters: vec![tcp_proxy(&name)],
+        filters: vec![tcp::to_cluster(name.clone(), rule, &cluster.subset)],
         server_names: vec![name],
         ..Chain::default()
     }

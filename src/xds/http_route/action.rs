@@ -151,6 +151,8 @@ fn mirror(mirror: &Mirror, context: &Context<'_>) -> RequestMirrorPolicy {
             ..RuntimeFractionalPercent::default()
         }),
         trace_sampled: pb::boolean(false),
+        // The copy is for the host that the request names.
+        disable_shadow_host_suffix_append: true,
         ..RequestMirrorPolicy::default()
     }
 }

@@ -50,7 +50,6 @@ fn failing(fault: &Fault) -> HttpFault {
     let delay = fault.delay.map(|(fixed, share)| FaultDelay {
         percentage: Some(fraction(share)),
         fault_delay_secifier: pb::duration(fixed).map(FaultDelaySecifier::FixedDelay),
-        ..FaultDelay::default()
     });
     let abort = fault.abort.map(|(status, share)| FaultAbort {
         percentage: share.map(fraction),

@@ -21,7 +21,7 @@ pub(super) use action::{forward, hash_policy};
 pub(super) use encode::{BuiltRoute, HostDraft, encode};
 pub(super) use retry::policy as retry_policy;
 
-use crate::mesh::{Scope, Snapshot};
+use crate::mesh::{Scope, ServiceState, Snapshot};
 use crate::model::{
     ClusterName, ConsistentHash, Destination, Hostname, HttpMatch, HttpRoute, MeshConfig,
     PolicySettings, Source, TrafficPolicy, VirtualService,
@@ -42,9 +42,14 @@ pub(super) struct Context<'a> {
     pub(super) is_tls: bool,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
     pub(super) fn mesh(&self) -> &MeshConfig {
         &self.snapshot.mesh().config
+    }
+
+    /// The service that a destination means.
+    pub(super) fn service(&self, to: &Destination) -> Option<&'a Arc<ServiceState>> {
+        self.scope.service(self.snapshot, &to.host)
     }
 
     /// The Envoy cluster of a destination. Without a port of its own it is
@@ -52,7 +57,7 @@ impl Context<'_> {
     /// that nobody knows has a name too: its cluster may come later.
     pub(super) fn cluster(&self, to: &Destination) -> String {
         let port = to.port.unwrap_or_else(|| {
-            let state = self.scope.service(self.snapshot, &to.host);
+            let state = self.service(to);
             let mut ports = state.into_iter().flat_map(|s| s.service.tcp_ports());
             match (ports.next(), ports.next()) {
                 (Some(only), None) => only.number,
@@ -65,7 +70,7 @@ impl Context<'_> {
 
     /// What the rule of a destination hashes of requests.
     pub(super) fn hash(&self, to: &Destination) -> Option<ConsistentHash> {
-        let state = self.scope.service(self.snapshot, &to.host)?;
+        let state = self.service(to)?;
         let rule = state.rule_for(self.source.namespace, self.source.labels)?;
         let rule = state.rules.get(usize::from(rule))?;
         let of = |settings: &PolicySettings| {

@@ -68,7 +68,7 @@ impl Domains {
 }
 
 /// An address as it stands in a `Host` header.
-pub(super) fn in_host_header(host: &str) -> String {
+pub(in crate::xds) fn in_host_header(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
     } else {

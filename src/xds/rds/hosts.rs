@@ -132,6 +132,10 @@ fn overrides(builder: &Builder<'_>, called: &[(&Service, u16)]) -> BTreeSet<(usi
 /// Whether some service with this port has the name, or has a name that a
 /// wildcard covers.
 fn is_known(builder: &Builder<'_>, host: &str, port: u16) -> bool {
+    // A service has its own routes alone where its port is sniffed.
+    if matches!(builder.target, Target::Service(..)) {
+        return true;
+    }
     let has_port =
         |service: &Service| builder.target == Target::Everything || service.port(port).is_some();
     let mut services = builder.egress.services.iter().filter(|s| has_port(s));

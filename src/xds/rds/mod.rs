@@ -1,4 +1,5 @@
-//! RDS: HTTP routes of sidecars' outbound listeners.
+//! RDS: HTTP routes of sidecars' outbound listeners. Those of routers are in
+//! [`super::gateway`].
 
 mod domains;
 mod hosts;
@@ -12,10 +13,12 @@ use envoy_types::pb::envoy::config::route::v3::{
     route_match::PathSpecifier,
 };
 
+pub(super) use domains::in_host_header;
+
 use super::client::Client;
 use super::egress::{self, Egress};
 use super::http_route::{self, BuiltRoute, HostDraft};
-use super::{cds, pb};
+use super::{cds, gateway, pb};
 use crate::mesh::{MemoKey, Scope, Snapshot};
 use crate::model::{
     ClusterId, IpFamily, Labels, Namespace, NodeKind, OutboundPolicy, Protocol, Service, TypeUrl,
@@ -74,12 +77,11 @@ impl MemoKey for RouteKey {
 /// The routes called `name`; none of them where nothing has that name, so that
 /// the listener that asks for them can start.
 pub(super) fn route(client: &Client, name: &str) -> Arc<EncodedResource> {
-    let target = match client.proxy.kind {
-        NodeKind::Sidecar => Target::parse(name),
-        NodeKind::Router => None,
-    };
+    if client.proxy.kind == NodeKind::Router {
+        return gateway::route(client, name).unwrap_or_else(|| nothing(name));
+    }
     let all = egress::listeners(client);
-    let found = target.and_then(|target| {
+    let found = Target::parse(name).and_then(|target| {
         let egress = responsible(&all, &target, name)?;
         let target = if egress.http_proxy {
             Target::Everything
@@ -97,12 +99,7 @@ pub(super) fn route(client: &Client, name: &str) -> Arc<EncodedResource> {
         (known || !services.is_empty()).then_some((target, egress, services))
     });
     let Some((target, egress, services)) = found else {
-        let empty = RouteConfiguration {
-            name: name.to_owned(),
-            validate_clusters: pb::boolean(false),
-            ..RouteConfiguration::default()
-        };
-        return Arc::new(encode(&empty, &[]));
+        return nothing(name);
     };
     let key = RouteKey {
         name: name.to_owned(),
@@ -125,6 +122,16 @@ pub(super) fn route(client: &Client, name: &str) -> Arc<EncodedResource> {
         Arc::new(builder.configuration(&services))
     };
     Arc::clone(&client.snapshot.memo().get_or_make(key, build))
+}
+
+/// No virtual hosts.
+fn nothing(name: &str) -> Arc<EncodedResource> {
+    let empty = RouteConfiguration {
+        name: name.to_owned(),
+        validate_clusters: pb::boolean(false),
+        ..RouteConfiguration::default()
+    };
+    Arc::new(encode(&empty, &[]))
 }
 
 /// The egress listener that has these routes: the first with the port, or the

@@ -26,7 +26,7 @@ pub(super) struct CertificateArgs {
         value_name = "FILE"
     )]
     token_file: PathBuf,
-    /// Take certificates from the files that ISTIO_META_TLS_CLIENT_* name
+    /// Take certificates from the files that the metadata of the node names
     #[arg(
         long, env = "FILE_MOUNTED_CERTS", default_value = "false",
         num_args = 0..=1, default_missing_value = "true", require_equals = true,
@@ -124,7 +124,7 @@ impl CertificateArgs {
             self.ecc_signature_algorithm.as_deref(),
             self.ecc_curve.as_str(),
         ) {
-            (Some("RSA"), _) | (None, _) if bits.is_some() => rsa(bits.unwrap_or(2048)),
+            (Some("RSA") | None, _) if bits.is_some() => rsa(bits.unwrap_or(2048)),
             (Some("RSA"), _) => rsa(2048),
             (Some("ECDSA") | None, "P256") => Ok(KeyKind::P256),
             (Some("ECDSA") | None, "P384") => Ok(KeyKind::P384),

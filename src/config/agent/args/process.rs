@@ -13,10 +13,10 @@ use crate::config::{LogLevels, values};
 
 #[derive(Debug, Args)]
 pub(super) struct ProcessArgs {
-    /// Settings of this proxy: istio's ProxyConfig, as YAML or JSON
+    /// Settings of this proxy: istio's proxy configuration, as YAML or JSON
     #[arg(long, env = "PROXY_CONFIG", value_name = "YAML")]
     pub(super) proxy_config: Option<String>,
-    /// Mesh configuration whose defaultConfig PROXY_CONFIG changes
+    /// Mesh configuration whose proxy configuration is the default
     #[arg(
         long,
         alias = "meshConfig",
@@ -24,7 +24,7 @@ pub(super) struct ProcessArgs {
         value_name = "FILE"
     )]
     mesh_config: PathBuf,
-    /// Envoy; ProxyConfig's binaryPath by default
+    /// Envoy; the proxy configuration's binaryPath by default
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
     /// Folder for Envoy's bootstrap and the agent's socket
@@ -245,7 +245,7 @@ impl ProcessArgs {
                 .iter()
                 .any(|(n, v)| n == name && !v.is_empty())
         };
-        let variables = UNUSED_VARIABLES.iter().filter(|(name, _)| set(&name));
+        let variables = UNUSED_VARIABLES.iter().filter(|(name, _)| set(name));
         flags
             .chain(variables.map(|(name, why)| format!("{name} has no effect: {why}")))
             .collect()

@@ -16,7 +16,7 @@ const PLAIN_TEXT_PORT: u16 = 15010;
 
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
-    /// Address of the control plane; ProxyConfig's discoveryAddress by default
+    /// Address of the control plane; the proxy configuration's by default
     #[arg(long, value_name = "HOST:PORT")]
     discovery_address: Option<String>,
     /// Address of the certificate service; the control plane's by default

@@ -18,7 +18,7 @@ use crate::model::{
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 pub(super) struct Balancer<'a> {
     simple: Text<'a>,
-    consistent_hash: Option<Hash<'a>>,
+    consistent_hash: Option<HashRule<'a>>,
     warmup: Option<WarmupRule<'a>>,
     warmup_duration_secs: Text<'a>,
     locality_lb_setting: Option<Locality<'a>>,
@@ -27,7 +27,7 @@ pub(super) struct Balancer<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Hash<'a> {
+struct HashRule<'a> {
     http_header_name: Text<'a>,
     http_cookie: Option<Cookie<'a>>,
     use_source_ip: Option<bool>,
@@ -137,7 +137,7 @@ impl Balancer<'_> {
     }
 }
 
-impl Hash<'_> {
+impl HashRule<'_> {
     fn read(&self, field: &str, scope: &mut Scope<'_>) -> Result<ConsistentHash, Problem> {
         let key = if let Some(name) = self.http_header_name.filled() {
             Some(HashKey::Header(Arc::from(name)))
