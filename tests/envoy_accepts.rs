@@ -26,13 +26,15 @@ use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 use envoy_types::pb::google::protobuf::Any;
 use isthmus::mesh::{MeshState, Snapshot};
 use isthmus::model::{
-    ConnectionPool, Failover, InterceptionMode, LoadBalancer, LocalityLb, OutlierDetection,
-    PersistentSession, PolicySettings, Protocol, Proxy, ProxyIps, Resolution, TargetPort,
-    TlsSetting, TrafficDistribution, TypeUrl, ZoneAwareLb,
+    ConnectionPool, ConsistentHash, Failover, HashKey, HashTable, InterceptionMode, LoadBalancer,
+    LocalityLb, MtlsMode, OutlierDetection, PeerAuthentication, PersistentSession, PolicySettings,
+    Protocol, Proxy, ProxyIps, Resolution, RetryBudget, TargetPort, TcpKeepalive, TlsSetting,
+    TrafficDistribution, TypeUrl, Warmup, ZoneAwareLb,
 };
+use isthmus::testing::gateways::auto_passthrough;
+use isthmus::testing::inbound::{self, ingress, listening, policy};
 use isthmus::testing::snapshot::{
-    ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, sidecar,
-    snapshot_of,
+    ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot_of,
 };
 use isthmus::wire::EncodedResource;
 use isthmus::xds::ProxyResources;
@@ -51,7 +53,7 @@ fn envoy() -> PathBuf {
     path
 }
 
-fn settings() -> [PolicySettings; 4] {
+fn settings() -> [PolicySettings; 9] {
     let algorithm = |simple: &str| LoadBalancer {
         simple: Some(Arc::from(simple)),
         ..LoadBalancer::default()
@@ -76,6 +78,7 @@ fn settings() -> [PolicySettings; 4] {
             base_ejection_time: Some(Duration::from_secs(30)),
             max_ejection_percent: 50,
             min_health_percent: 20,
+            http_error_codes: vec![500, 503],
         }),
         tls: Some(Arc::new(TlsSetting::IstioMutual.into())),
         connection_pool: Some(ConnectionPool {
@@ -86,15 +89,48 @@ fn settings() -> [PolicySettings; 4] {
             max_requests_per_connection: Some(1),
             max_retries: Some(1),
             idle_timeout: Some(Duration::from_secs(1)),
+            tcp_idle_timeout: Some(Duration::from_secs(2)),
+            max_connection_duration: Some(Duration::from_mins(1)),
+            tcp_keepalive: Some(TcpKeepalive {
+                probes: Some(3),
+                time: Some(Duration::from_mins(1)),
+                interval: Some(Duration::from_secs(10)),
+            }),
+            h2_upgrade: Some(true),
+            use_client_protocol: false,
+            max_concurrent_streams: Some(100),
+            http2_keepalive: Some((Some(Duration::from_secs(30)), Some(Duration::from_secs(5)))),
+        }),
+        retry_budget: Some(RetryBudget {
+            percent: Some(25.0),
+            interval: None,
+            min_concurrency: 0,
         }),
     };
     let with = |lb| PolicySettings {
         load_balancer: Some(lb),
         ..PolicySettings::default()
     };
-    let hashed = LoadBalancer {
-        consistent_hash: true,
+    let hashed = |table| LoadBalancer {
+        consistent_hash: Some(ConsistentHash {
+            key: Some(HashKey::Header(Arc::from("x-user"))),
+            table,
+        }),
         ..LoadBalancer::default()
+    };
+    let warm = |simple| LoadBalancer {
+        warmup: Some(Warmup {
+            duration: Duration::from_secs(30),
+            ramp: Some((1.5, 20.0)),
+        }),
+        ..algorithm(simple)
+    };
+    let as_client = PolicySettings {
+        connection_pool: Some(ConnectionPool {
+            use_client_protocol: true,
+            ..ConnectionPool::default()
+        }),
+        ..PolicySettings::default()
     };
     let zone_aware = LoadBalancer {
         zone_aware: Some(ZoneAwareLb::default()),
@@ -103,7 +139,12 @@ fn settings() -> [PolicySettings; 4] {
     [
         full,
         with(algorithm("PASSTHROUGH")),
-        with(hashed),
+        with(hashed(HashTable::Unset(0))),
+        with(hashed(HashTable::Ring(64))),
+        with(hashed(HashTable::Maglev(65537))),
+        with(warm("ROUND_ROBIN")),
+        with(warm("LEAST_REQUEST")),
+        as_client,
         with(zone_aware),
     ]
 }
@@ -164,12 +205,24 @@ fn services() -> Vec<ServiceBuilder> {
     all
 }
 
-fn world() -> Arc<Snapshot> {
-    let mesh = MeshState {
+fn mesh() -> MeshState {
+    MeshState {
         gateways: vec![auto_passthrough("eastwest")],
         ..MeshState::default()
+    }
+}
+
+/// A mesh in which the workloads of `ns` have this mode, and port 8001 another.
+fn under(mode: MtlsMode, other: MtlsMode) -> MeshState {
+    let policy = PeerAuthentication {
+        selector: [("app", "web")].into_iter().collect(),
+        ports: vec![(8001, other), (9999, other)],
+        ..policy("ns", mode)
     };
-    snapshot_of(mesh, services())
+    MeshState {
+        authentications: inbound::mesh([policy], []).authentications,
+        ..mesh()
+    }
 }
 
 fn decode<M: Message + Default>(resource: &EncodedResource) -> M {
@@ -306,8 +359,13 @@ fn bootstrap(resources: &ProxyResources) -> Bootstrap {
 }
 
 fn assert_accepted(proxy: Proxy) {
+    assert_accepted_in(mesh(), proxy);
+}
+
+fn assert_accepted_in(mesh: MeshState, proxy: Proxy) {
     let who = format!("{:?} {:?} {:?}", proxy.kind, proxy.interception, proxy.ips);
-    let resources = ProxyResources::new(world(), Arc::new(proxy));
+    let world: Arc<Snapshot> = snapshot_of(mesh, services());
+    let resources = ProxyResources::new(world, Arc::new(proxy));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bootstrap.pb");
     fs::write(&path, bootstrap(&resources).encode_to_vec()).expect("a written file");
@@ -370,6 +428,33 @@ fn envoy_accepts_what_sidecars_of_other_address_families_get() {
         selected(sidecar("ns")),
         &["10.0.0.1", "fd00::1"],
     ));
+}
+
+#[test]
+fn envoy_accepts_every_mode_of_mutual_tls() {
+    for (mode, other) in [
+        (MtlsMode::Strict, MtlsMode::Disable),
+        (MtlsMode::Disable, MtlsMode::Strict),
+        (MtlsMode::Permissive, MtlsMode::Strict),
+    ] {
+        assert_accepted_in(under(mode, other), selected(sidecar("ns")));
+    }
+}
+
+#[test]
+fn envoy_accepts_what_ingress_listeners_become() {
+    let endpoints = ["127.0.0.1:9", "0.0.0.0:9", "unix:///run/app", ""];
+    let listeners = (9000..).zip(endpoints).map(|(port, endpoint)| {
+        let bind = if port == 9000 { "127.0.0.7" } else { "" };
+        ingress(port, bind, endpoint)
+    });
+    let sidecars = inbound::mesh([], [listening("ns", listeners.collect())]).sidecars;
+    let mesh = || MeshState {
+        sidecars: sidecars.clone(),
+        ..mesh()
+    };
+    assert_accepted_in(mesh(), selected(dialled_sidecar("ns")));
+    assert_accepted_in(mesh(), selected(sidecar("ns")));
 }
 
 #[test]

@@ -439,3 +439,28 @@ async fn the_roles_of_the_deployment_are_enough() {
     plane.stop().await;
     assert_eq!(holder(&admin).await.as_deref(), Some(""));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_default_revision_takes_over_from_a_living_canary() {
+    let (server, api) = start().await;
+    let canary = Options {
+        revision: "canary".to_owned(),
+        ..options("canary-0")
+    };
+    let (old, new) = (pem("old"), pem("new"));
+    let canary = Plane::start(canary, clients(&[("own", &api)]), &old);
+    until_holds(&api, "shop", &old).await;
+    let default = Plane::start(options("default-0"), clients(&[("own", &api)]), &new);
+    until("the foreign root is told", async || {
+        default.metrics.has_foreign_root(&ClusterId::from("own"))
+    })
+    .await;
+    let tag = "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, \
+               metadata: {name: istio-revision-tag-default, labels: {istio.io/rev: default}}, \
+               webhooks: []}";
+    server.apply_yaml(tag).await;
+    until_holds(&api, "shop", &new).await;
+    until("the canary sees it", async || !canary.leads("own")).await;
+    assert!(default.leads("own"));
+    assert_eq!(holder(&api).await.as_deref(), Some("default-0"));
+}

@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod support {
+    pub(crate) mod fields;
     pub(crate) mod plane;
+    pub(crate) mod routers;
     pub(crate) mod scenario;
 }
 
@@ -12,6 +14,7 @@ use std::{ffi::OsString, fs, path::Path};
 use isthmus::testing::record::{ControlPlane, Scenario};
 use support::{
     plane::Plane,
+    routers::assert_routers_as_istiod,
     scenario::{assert_answers_as_istiod, read},
 };
 
@@ -45,6 +48,7 @@ async fn compare(name: &str) {
     for of in &scenario.control_planes {
         let plane = Plane::start(&of.cluster, &source(&scenario, of, folders.path())).await;
         assert_answers_as_istiod(&scenario, of, &plane).await;
+        assert_routers_as_istiod(&scenario, of, &plane).await;
     }
 }
 

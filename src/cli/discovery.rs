@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::stop;
 use crate::app::{self, App};
 use crate::config::{Config, DiscoveryArgs};
 use crate::telemetry::{LogFormat, init_logs};
@@ -13,14 +13,7 @@ use crate::telemetry::{LogFormat, init_logs};
 pub(super) fn run(args: DiscoveryArgs) -> Result<ExitCode> {
     let config = configure(args)?;
     Runtime::new()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
+        let stop = stop::told()?;
         App::start(config)?.run_until(stop).await?;
         Ok(ExitCode::SUCCESS)
     })

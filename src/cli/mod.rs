@@ -1,15 +1,19 @@
 //! The commands of `isthmus`.
 
+mod agent;
 mod demo;
 mod discovery;
+mod helloworld;
 mod parse;
+mod stop;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 pub use self::demo::DemoArgs;
-use crate::config::DiscoveryArgs;
+pub use self::helloworld::HelloworldArgs;
+use crate::config::{AgentArgs, DiscoveryArgs};
 use crate::manifest::{self, Kind};
 
 /// Multi-cluster, multi-network xDS control plane.
@@ -26,8 +30,13 @@ enum Command {
     Discovery(Box<DiscoveryArgs>),
     /// Check flags, files and manifests as discovery would read them, and exit
     Check(Box<DiscoveryArgs>),
+    /// Run an Envoy beside a workload or as a gateway; takes pilot-agent's flags and environment
+    Agent(Box<AgentArgs>),
     /// Print the custom resource definitions that isthmus reads
     Crds,
+    /// Answer GET /hello with a version, as the sample service of Istio's guides
+    #[command(disable_version_flag = true)]
+    Helloworld(HelloworldArgs),
     /// Show three networks with a real Envoy in each, and a change arriving
     Demo(DemoArgs),
 }
@@ -43,6 +52,8 @@ pub fn run() -> ExitCode {
     let result = match parse::parse::<Cli>().command {
         Command::Discovery(args) => discovery::run(*args),
         Command::Check(args) => discovery::check(*args),
+        Command::Agent(args) => agent::run(*args),
+        Command::Helloworld(args) => helloworld::run(&args),
         Command::Crds => Ok(crds()),
         Command::Demo(args) => demo::run(&args),
     };

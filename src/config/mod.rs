@@ -1,6 +1,7 @@
 //! One validated [`Config`] from flags and istiod-named environment, made at
 //! start and passed down. No other module reads either.
 
+mod agent;
 mod args;
 mod identity;
 mod listen;
@@ -9,6 +10,13 @@ mod values;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+#[cfg(test)]
+pub(crate) use agent::tests::read as agent_config;
+pub use agent::{
+    AgentArgs, AgentConfig, AgentConfigError, Authority, CertificateFiles, CertificateSource,
+    DnsConfig, DrainConfig, EnvoyConfig, Headers, KeyKind, ProxyNode, Roots, ServerCheck,
+    StatsSelection, Upstream,
+};
 pub use args::DiscoveryArgs;
 pub use identity::{CertProvider, Identity, TlsFiles};
 pub use listen::{ListenAddress, ListenError};

@@ -1,8 +1,8 @@
 //! Certificate signing requests: reading those of workloads, making our own.
 
 use rcgen::{
-    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
-    RsaKeySize, SanType, SubjectPublicKeyInfo,
+    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    PKCS_RSA_SHA256, RsaKeySize, SanType, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{
@@ -60,8 +60,27 @@ pub enum KeyKind {
     /// ECDSA on P-256.
     #[default]
     P256,
+    /// ECDSA on P-384.
+    P384,
     /// RSA with 2048 bits, the default of istio's agent.
     Rsa2048,
+    /// RSA with 3072 bits.
+    Rsa3072,
+    /// RSA with 4096 bits.
+    Rsa4096,
+}
+
+impl KeyKind {
+    fn new_key(self) -> Result<KeyPair, rcgen::Error> {
+        let rsa = |size| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size);
+        match self {
+            Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            Self::P384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
+            Self::Rsa2048 => rsa(RsaKeySize::_2048),
+            Self::Rsa3072 => rsa(RsaKeySize::_3072),
+            Self::Rsa4096 => rsa(RsaKeySize::_4096),
+        }
+    }
 }
 
 /// A private key and the request that goes with it.
@@ -96,10 +115,7 @@ pub struct CsrError {
 /// istio's agent sends an empty organisation besides; no server reads it.
 pub fn new_key_and_csr(identity: &str, kind: KeyKind) -> Result<KeyAndCsr, CsrError> {
     let made = || {
-        let key = match kind {
-            KeyKind::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?,
-            KeyKind::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?,
-        };
+        let key = kind.new_key()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(identity.try_into()?)];

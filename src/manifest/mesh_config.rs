@@ -1,9 +1,12 @@
 //! `MeshConfig`: key `mesh` of the `ConfigMap` `istio`, or the file `--meshConfig`.
 
+mod traffic;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
+use traffic::TrafficDefaults;
 
 use super::{
     Problem,
@@ -71,6 +74,8 @@ struct Mesh<'a> {
     proxy_inbound_listen_port: Int,
     proxy_http_port: Int,
     default_config: Option<ProxyConfig<'a>>,
+    #[serde(flatten)]
+    traffic: TrafficDefaults<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -112,10 +117,14 @@ const READ: &[&str] = &[
     "connectTimeout",
     "defaultConfig",
     "defaultDestinationRuleExportTo",
+    "defaultHttpRetryPolicy",
     "defaultServiceExportTo",
+    "defaultTrafficPolicy",
+    "defaultVirtualServiceExportTo",
     "discoverySelectors",
     "dnsRefreshRate",
     "enableAutoMtls",
+    "h2UpgradePolicy",
     "inboundTrafficPolicy",
     "localityLbSetting",
     "outboundTrafficPolicy",
@@ -125,6 +134,7 @@ const READ: &[&str] = &[
     "proxyListenPort",
     "rootNamespace",
     "serviceSettings",
+    "tcpKeepalive",
     "trustDomain",
     "trustDomainAliases",
     "zoneAwareLbSetting",
@@ -139,17 +149,13 @@ const UNREAD: &[&str] = &[
     "caCertificates",
     "certificates",
     "configSources",
-    "defaultHttpRetryPolicy",
     "defaultInboundHttpRetryPolicy",
     "defaultProviders",
-    "defaultTrafficPolicy",
-    "defaultVirtualServiceExportTo",
     "disableEnvoyListenerLog",
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
     "enableTracing",
     "extensionProviders",
-    "h2UpgradePolicy",
     "hboneIdleTimeout",
     "inboundClusterStatName",
     "ingressClass",
@@ -161,7 +167,6 @@ const UNREAD: &[&str] = &[
     "pathNormalization",
     "serviceEntryVisibility",
     "serviceScopeConfigs",
-    "tcpKeepalive",
     "tlsDefaults",
     "verifyCertificateAtClient",
 ];
@@ -274,6 +279,7 @@ fn read(mesh: &Mesh<'_>, domain: &str) -> Result<MeshConfig, Problem> {
         )?,
         inbound_localhost: inbound_localhost(mesh)?,
         discovery_host,
+        ..mesh.traffic.read()?
     })
 }
 

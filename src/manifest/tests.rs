@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{
     ExportTo, Hostname, Location, MtlsMode, Namespace, NetworkId, OutboundPolicy, Protocol,
-    ServerTlsMode, ServiceEntryResolution, ServiceType, TargetPort, TlsSetting,
+    ServerTlsMode, ServiceEntryResolution, ServiceType, TargetPort, TlsSetting, TlsVersion,
 };
 
 /// Reads a manifest written as YAML.
@@ -492,10 +492,48 @@ spec:
   - {port: {number: 80, protocol: HTTP, name: http}, hosts: ['*']}
 "
     );
-    assert_eq!(gateway.servers[0].tls, Some(ServerTlsMode::AutoPassthrough));
+    assert!(gateway.servers[0].is_auto_passthrough());
+    assert_eq!(gateway.servers[1].tls, None);
+    assert_eq!(gateway.servers[1].protocol, Protocol::Http);
+}
+
+#[test]
+fn tls_settings_of_a_gateway_server_are_read() {
+    let gateway = read!(
+        Gateway,
+        "
+metadata: {name: g, namespace: a}
+spec:
+  servers:
+  - port: {number: 443, protocol: HTTPS, name: https}
+    name: public
+    hosts: [./a.example.com]
+    tls:
+      mode: MUTUAL
+      httpsRedirect: true
+      serverCertificate: /etc/tls.crt
+      privateKey: /etc/tls.key
+      caCertificates: /etc/ca.crt
+      subjectAltNames: [client]
+      minProtocolVersion: TLSV1_2
+      cipherSuites: [ECDHE-RSA-AES256-GCM-SHA384]
+"
+    );
+    let [server] = gateway.servers.as_slice() else {
+        panic!("{gateway:?}");
+    };
+    assert!(server.is_https() && !server.is_passthrough());
+    assert_eq!(&*server.stat_prefix, "public");
+    let tls = server.tls.as_ref().expect("TLS settings");
+    assert_eq!(tls.mode, ServerTlsMode::Mutual);
+    assert!(tls.https_redirect);
+    let paths = [&tls.certificate, &tls.private_key, &tls.roots];
+    let paths = paths.map(|path| &**path);
+    assert_eq!(paths, ["/etc/tls.crt", "/etc/tls.key", "/etc/ca.crt"]);
+    assert_eq!(tls.client_names, [Arc::from("client")]);
     assert_eq!(
-        (gateway.servers[1].tls, gateway.servers[1].protocol),
-        (None, Protocol::Http)
+        (tls.min_version, tls.max_version),
+        (Some(TlsVersion::V1_2), None)
     );
 }
 

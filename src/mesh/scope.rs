@@ -10,8 +10,8 @@ use imports::Imports;
 
 use super::{HostServices, MemoKey, ServiceState, Snapshot};
 use crate::model::{
-    EgressListener, ExportTo, HostPattern, Labels, Namespace, NodeKind, OutboundPolicy, Provider,
-    Service, Sidecar,
+    EgressListener, ExportTo, GatewayName, HostPattern, Labels, Namespace, NodeKind,
+    OutboundPolicy, Provider, Service, Sidecar, VirtualService,
 };
 
 /// What the proxies of one namespace may see that share a `Sidecar`
@@ -175,6 +175,19 @@ impl EgressScope {
     /// The services it imports, by host; one per host.
     pub fn services(&self, snapshot: &Snapshot) -> Vec<Arc<ServiceState>> {
         by_host(snapshot, |services| self.pick(services))
+    }
+
+    /// The `VirtualService`s of the mesh that it imports, in the order in which
+    /// they win over each other.
+    pub fn virtual_services(&self, snapshot: &Snapshot) -> Vec<Arc<VirtualService>> {
+        let all = &snapshot.mesh().virtual_services;
+        let visible = all.visible(&self.namespace, &GatewayName::Mesh);
+        let imported = visible.filter(|service| {
+            let of = &service.meta.namespace;
+            let mut hosts = service.hosts.iter();
+            hosts.any(|host| self.imports.admits(of, host))
+        });
+        imported.cloned().collect()
     }
 
     /// istiod: `selectServices` for sidecars, `appendSidecarServices` for

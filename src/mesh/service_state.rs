@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Peers;
 use super::rules::{self, RuleClient};
 use crate::model::{
@@ -63,6 +65,9 @@ pub struct ServiceState {
     pub eds: Memo<EdsKey>,
     /// Encoded Envoy clusters.
     pub clusters: Memo<ClusterKey>,
+    /// Encoded filter chains of east-west gateways, by the index of the rule
+    /// that applies: parts of listeners that hold those of all services.
+    pub sni_chains: Memo<Option<u16>, Bytes>,
 }
 
 impl ServiceState {

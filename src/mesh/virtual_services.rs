@@ -84,6 +84,15 @@ impl VirtualServices {
         })
     }
 
+    /// All of them; some more than once.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<VirtualService>> {
+        self.by_gateway.values().flat_map(|visible| {
+            let own = visible.own.values().flatten();
+            let exported = visible.exported.values().flatten();
+            own.chain(exported).chain(&visible.public)
+        })
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_gateway.is_empty()

@@ -227,51 +227,6 @@ pub struct Sidecar {
     pub outbound_policy: Option<OutboundPolicy>,
 }
 
-/// TLS mode of a `Gateway` server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ServerTlsMode {
-    /// SNI to a `VirtualService.tls` route.
-    Passthrough,
-    /// One-way TLS.
-    Simple,
-    /// Mutual TLS.
-    Mutual,
-    /// SNI names an `outbound_.` cluster.
-    AutoPassthrough,
-    /// Mesh mTLS.
-    IstioMutual,
-    /// Mutual, certificate not required.
-    OptionalMutual,
-}
-
-/// One server of a `Gateway`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatewayServer {
-    /// Port number.
-    pub port: u16,
-    /// Protocol.
-    pub protocol: Protocol,
-    /// Port name.
-    pub name: Arc<str>,
-    /// `bind`; empty for all addresses.
-    pub bind: Arc<str>,
-    /// `[namespace/]host` patterns, as written.
-    pub hosts: Vec<Arc<str>>,
-    /// TLS mode; none for plain text.
-    pub tls: Option<ServerTlsMode>,
-}
-
-/// An Istio `Gateway`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gateway {
-    /// Age, name, namespace.
-    pub meta: ObjectMeta,
-    /// Workloads it applies to; empty means all of them.
-    pub selector: Labels,
-    /// Servers.
-    pub servers: Vec<GatewayServer>,
-}
-
 impl WorkloadTarget {
     /// The address, where it is an IP.
     pub fn ip(&self) -> Option<IpAddr> {

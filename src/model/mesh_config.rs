@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     ClusterId, ClusterLocalHosts, ExportTo, Hostname, LabelSelector, LocalityLb, Namespace,
-    NetworkId, OutboundPolicy, ZoneAwareLb,
+    NetworkId, OutboundPolicy, PolicySettings, Retries, TcpKeepalive, ZoneAwareLb,
 };
 
 /// What isthmus reads of `MeshConfig`.
@@ -36,6 +36,15 @@ pub struct MeshConfig {
     pub default_rule_export_to: ExportTo,
     /// `defaultVirtualServiceExportTo`.
     pub default_virtual_service_export_to: ExportTo,
+    /// `defaultTrafficPolicy`: limits and ejection for hosts whose rules set
+    /// none.
+    pub default_policy: PolicySettings,
+    /// `defaultHttpRetryPolicy`.
+    pub default_retries: Option<Retries>,
+    /// `tcpKeepalive`.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `h2UpgradePolicy` is `UPGRADE`.
+    pub h2_upgrade: bool,
     /// `connectTimeout`.
     pub connect_timeout: Duration,
     /// `dnsRefreshRate`.
@@ -70,6 +79,10 @@ impl Default for MeshConfig {
             default_service_export_to: ExportTo::Everyone,
             default_rule_export_to: ExportTo::Everyone,
             default_virtual_service_export_to: ExportTo::Everyone,
+            default_policy: PolicySettings::default(),
+            default_retries: None,
+            tcp_keepalive: None,
+            h2_upgrade: false,
             connect_timeout: Duration::from_secs(10),
             dns_refresh_rate: Duration::from_mins(1),
             outbound_port: 15001,

@@ -7,11 +7,13 @@
 mod client_tls;
 mod cluster_local;
 mod cluster_name;
+mod connection_pool;
 mod destination_rule;
 mod duration;
 mod endpoint;
 mod export_to;
 mod features;
+mod gateway;
 mod http_route;
 mod id;
 mod istio;
@@ -27,6 +29,7 @@ mod selector;
 mod service;
 mod spiffe;
 mod traffic_distribution;
+mod traffic_policy;
 mod type_url;
 mod view;
 mod virtual_service;
@@ -34,16 +37,15 @@ mod virtual_service;
 pub use client_tls::{ClientTls, TlsSetting};
 pub use cluster_local::ClusterLocalHosts;
 pub use cluster_name::{ClusterName, ClusterNameError, Direction};
-pub use destination_rule::{
-    ConnectionPool, DestinationRule, Distribute, Failover, LoadBalancer, LocalityLb,
-    OutlierDetection, PolicySettings, Subset, TrafficPolicy, ZoneAwareLb,
-};
+pub use connection_pool::{ConnectionPool, TcpKeepalive};
+pub use destination_rule::{DestinationRule, Subset};
 pub use duration::parse_duration;
 pub use endpoint::{
     Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
 };
 pub use export_to::ExportTo;
 pub use features::Features;
+pub use gateway::{Gateway, GatewayServer, ServerTls, ServerTlsMode, TlsVersion};
 pub use http_route::{
     AbortStatus, Body, CorsPolicy, Delegate, DirectResponse, Fault, HeaderChanges,
     HeaderOperations, HttpDestination, HttpMatch, HttpRoute, Mirror, Redirect, RedirectCode,
@@ -51,9 +53,9 @@ pub use http_route::{
 };
 pub use id::{ClusterId, Hostname, Namespace, NetworkId};
 pub use istio::{
-    CaptureMode, EgressListener, Gateway, GatewayServer, HostPattern, IngressListener, Location,
-    MtlsMode, OutboundPolicy, PeerAuthentication, ServerTlsMode, ServiceEntry, ServiceEntryPort,
-    ServiceEntryResolution, Sidecar, WorkloadEntry, WorkloadTarget,
+    CaptureMode, EgressListener, HostPattern, IngressListener, Location, MtlsMode, OutboundPolicy,
+    PeerAuthentication, ServiceEntry, ServiceEntryPort, ServiceEntryResolution, Sidecar,
+    WorkloadEntry, WorkloadTarget,
 };
 pub use kube::{
     EndpointSlice, GatewayApiListener, KubeGateway, KubeNamespace, KubeNode, KubeService,
@@ -73,6 +75,10 @@ pub use service::{
 };
 pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use traffic_distribution::TrafficDistribution;
+pub use traffic_policy::{
+    ConsistentHash, Distribute, Failover, HashKey, HashTable, LoadBalancer, LocalityLb,
+    OutlierDetection, PolicySettings, RetryBudget, TrafficPolicy, Warmup, ZoneAwareLb,
+};
 pub use type_url::TypeUrl;
 pub use view::{IpFamily, NetworkView};
 pub use virtual_service::{

@@ -11,7 +11,7 @@ use super::{ExportTo, HttpRoute, Labels, Namespace, ObjectMeta};
 pub struct VirtualService {
     /// Age, name, namespace.
     pub meta: ObjectMeta,
-    /// Full host names and wildcards, as written (any case).
+    /// Full host names and wildcards, in lower case.
     pub hosts: Vec<Arc<str>>,
     /// Which proxies take it; [`GatewayName::Mesh`] alone where none is named.
     pub gateways: Vec<GatewayName>,
@@ -56,7 +56,7 @@ pub struct Source<'a> {
     /// Labels of its workload.
     pub labels: &'a Labels,
     /// Its namespace.
-    pub namespace: &'a str,
+    pub namespace: &'a Namespace,
     /// What it is configured for: the mesh, or some gateways.
     pub gateways: &'a [GatewayName],
 }
@@ -124,6 +124,16 @@ impl VirtualService {
     pub fn is_for(&self, gateway: &GatewayName) -> bool {
         self.gateways.contains(gateway)
     }
+
+    /// Who its routes are for, one entry for each alternative of each route.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceMatch> {
+        let http = self.http.iter().flat_map(|route| &route.matches);
+        let tls = self.tls.iter().flat_map(|route| &route.matches);
+        let tcp = self.tcp.iter().flat_map(|route| &route.matches);
+        http.map(|found| &found.source)
+            .chain(tls.map(|found| &found.connection.source))
+            .chain(tcp.map(|found| &found.source))
+    }
 }
 
 impl SourceMatch {
@@ -134,6 +144,6 @@ impl SourceMatch {
             return self.gateways.iter().any(|g| source.gateways.contains(g));
         }
         source.labels.contains_all(&self.labels)
-            && (self.namespace.is_empty() || *self.namespace == *source.namespace)
+            && (self.namespace.is_empty() || *self.namespace == **source.namespace)
     }
 }

@@ -29,6 +29,9 @@ mod state;
 mod stream;
 mod unary;
 
+#[cfg(test)]
+mod secure_tests;
+
 pub use accept::serve;
 pub use body::ResponseBody;
 pub use certificates::Certificates;

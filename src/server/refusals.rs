@@ -48,6 +48,12 @@ impl Refusals {
         self.note(reason, peer, status.message());
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self, reason: &'static str) -> i64 {
+        let label = ReasonLabel { reason };
+        self.count.get_or_create(&label).value()
+    }
+
     fn note(&self, reason: &'static str, peer: SocketAddr, text: &str) {
         self.count.get_or_create(&ReasonLabel { reason }).inc();
         if let Some(not_told) = self.lines.pass() {

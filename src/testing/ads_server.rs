@@ -16,9 +16,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ads_world::FakeWorld;
 use crate::ads::{Options, Resources};
+use crate::auth::Gate;
+use crate::identity::serving::ServerTls;
 use crate::mesh::{ChangeSet, Snapshot, SnapshotReader, Update, Writer};
 use crate::model::Proxy;
-use crate::server::{self, Config, Connections, Listener, Metrics, State};
+use crate::server::{self, Certificates, Config, Connections, Listener, Metrics, State};
 
 /// A world that streams read, and its one writer.
 #[derive(Debug)]
@@ -58,6 +60,21 @@ impl Published {
         }
     }
 
+    /// Lets in whom `gate` lets in, and has `certificates` sign.
+    #[must_use]
+    pub fn guarded(mut self, gate: Gate, certificates: Certificates) -> Self {
+        if let Some(state) = Arc::get_mut(&mut self.state) {
+            state.gate = Some(gate);
+            state.certificates = Some(certificates);
+        }
+        self
+    }
+
+    /// What streams read.
+    pub fn snapshots(&self) -> &SnapshotReader {
+        &self.reader
+    }
+
     /// Changes the world and publishes that as the next generation.
     pub fn change(&self, changes: ChangeSet, change: impl FnOnce(&mut FakeWorld)) {
         change(Arc::make_mut(&mut self.world.lock()));
@@ -84,13 +101,21 @@ pub struct AdsServer {
 impl AdsServer {
     /// Starts a server that gives every proxy what `world` holds.
     pub fn start(world: FakeWorld, config: Config) -> io::Result<Self> {
-        let published = Published::new(world, config);
+        Self::serve(Published::new(world, config), None)
+    }
+
+    /// Starts a server over TLS, or without.
+    pub fn serve(published: Published, tls: Option<ServerTls>) -> io::Result<Self> {
         let state = Arc::clone(&published.state);
         let listener = server::listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let listeners = vec![Listener::plaintext(listener)];
+        let listener = match tls {
+            Some(tls) => Listener::secure(listener, tls),
+            None => Listener::plaintext(listener),
+        };
+        let listeners = vec![listener];
         let serve = server::serve(listeners, Arc::clone(&state), stopped);
         #[allow(
             clippy::disallowed_methods,

@@ -8,11 +8,11 @@ use std::{
 
 use crate::mesh::{HostServices, MeshState, Peers, ServiceState, Snapshot, Update};
 use crate::model::{
-    Address, ClusterId, DestinationRule, Discoverability, Endpoint, ExportTo, Gateway,
-    GatewayServer, Health, Hostname, InterceptionMode, Labels, Locality, Namespace, NetworkTable,
-    NodeKind, ObjectMeta, PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps,
-    Registration, Resolution, ServerTlsMode, Service, ServiceKey, ServicePort, ShardKey, Subset,
-    TargetPort, TlsMode, TrafficDistribution, TrafficPolicy, Workload,
+    Address, ClusterId, DestinationRule, Discoverability, Endpoint, ExportTo, Health, Hostname,
+    InterceptionMode, Labels, Locality, Namespace, NetworkTable, NodeKind, ObjectMeta,
+    PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps, Registration,
+    Resolution, Service, ServiceKey, ServicePort, ShardKey, Subset, TargetPort, TlsMode,
+    TrafficDistribution, TrafficPolicy, Workload,
 };
 use crate::wire::Memo;
 
@@ -147,7 +147,9 @@ impl ServiceBuilder {
         self.endpoint_of(address, port, port_name, workload)
     }
 
-    fn endpoint_of(
+    /// As [`Self::endpoint`], of this workload; in [`CLUSTER`] where it names none.
+    #[must_use]
+    pub fn endpoint_of(
         mut self,
         address: &str,
         port: u16,
@@ -164,7 +166,11 @@ impl ServiceBuilder {
             weight: 1,
             port_name: Arc::from(port_name),
             workload: Arc::new(Workload {
-                cluster: ClusterId::from(CLUSTER),
+                cluster: if workload.cluster.is_empty() {
+                    ClusterId::from(CLUSTER)
+                } else {
+                    workload.cluster.clone()
+                },
                 ..workload
             }),
         });
@@ -193,6 +199,7 @@ impl ServiceBuilder {
             features: Arc::clone(&mesh.features),
             eds: Memo::default(),
             clusters: Memo::default(),
+            sni_chains: Memo::default(),
         }
     }
 }
@@ -224,22 +231,6 @@ pub fn snapshot_of(
     Arc::new(Snapshot::default().next(update))
 }
 
-/// An Istio Gateway that forwards by SNI, for pods with the label `istio`.
-pub fn auto_passthrough(istio: &str) -> Arc<Gateway> {
-    Arc::new(Gateway {
-        meta: ObjectMeta::default(),
-        selector: [("istio", istio)].into_iter().collect(),
-        servers: vec![GatewayServer {
-            port: 15443,
-            protocol: Protocol::Tls,
-            name: Arc::from("tls"),
-            bind: Arc::from(""),
-            hosts: vec![Arc::from("*.local")],
-            tls: Some(ServerTlsMode::AutoPassthrough),
-        }],
-    })
-}
-
 /// A sidecar in [`CLUSTER`] and `namespace`, with interception and IPv4.
 pub fn sidecar(namespace: &str) -> Proxy {
     Proxy {
@@ -261,6 +252,7 @@ pub fn sidecar(namespace: &str) -> Proxy {
         interception: InterceptionMode::Redirect,
         unprivileged: false,
         own_ports: BTreeSet::new(),
+        pod_ports: Arc::default(),
         http_proxy_port: None,
         version: Arc::default(),
         extensions: Arc::default(),

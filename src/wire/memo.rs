@@ -1,4 +1,4 @@
-//! Encoded resources kept on the immutable value they were made from.
+//! What was encoded, kept on the immutable value it was made from.
 
 use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
 
@@ -7,20 +7,16 @@ use parking_lot::Mutex;
 
 use super::EncodedResource;
 
-/// A memo `key → encoded resource`. It lives in the value that the encoder
-/// reads, so it needs no invalidation: it dies with its input.
-pub struct Memo<K> {
-    entries: Mutex<HashMap<K, Arc<EncodedResource>, FixedState>>,
+/// A memo `key → encoded resource`, or a part of one. It lives in the value that
+/// the encoder reads, so it needs no invalidation: it dies with its input.
+pub struct Memo<K, V = EncodedResource> {
+    entries: Mutex<HashMap<K, Arc<V>, FixedState>>,
 }
 
-impl<K: Hash + Eq> Memo<K> {
+impl<K: Hash + Eq, V> Memo<K, V> {
     /// The resource for `key`, encoded at most once; a second caller waits for
     /// the first instead of encoding the same bytes again.
-    pub fn get_or_encode(
-        &self,
-        key: K,
-        encode: impl FnOnce(&K) -> EncodedResource,
-    ) -> Arc<EncodedResource> {
+    pub fn get_or_encode(&self, key: K, encode: impl FnOnce(&K) -> V) -> Arc<V> {
         let mut entries = self.entries.lock();
         if let Some(found) = entries.get(&key) {
             return Arc::clone(found);
@@ -41,7 +37,7 @@ impl<K: Hash + Eq> Memo<K> {
     }
 }
 
-impl<K> Default for Memo<K> {
+impl<K, V> Default for Memo<K, V> {
     fn default() -> Self {
         Self {
             entries: Mutex::new(HashMap::with_hasher(FixedState::default())),
@@ -49,7 +45,7 @@ impl<K> Default for Memo<K> {
     }
 }
 
-impl<K> fmt::Debug for Memo<K> {
+impl<K, V> fmt::Debug for Memo<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memo").finish_non_exhaustive()
     }

@@ -1,9 +1,9 @@
 //! A proxy as an encoder of lists meets it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::view;
-use crate::mesh::{PodKey, Scope, ServiceState, Snapshot};
+use crate::mesh::{MemoKey, PodKey, Scope, ServiceState, Snapshot};
 use crate::model::{ClusterName, IstioFilters, Labels, NetworkView, Proxy, Workload};
 
 /// A proxy, the pod behind it, and what it may see at one generation.
@@ -42,10 +42,23 @@ impl Client {
         pod.unwrap_or(&self.proxy.labels)
     }
 
-    /// Named ports of its pod.
+    /// Its labels, as far as some rule or `VirtualService` looks at them:
+    /// proxies that differ in others share what is made of these.
+    pub(super) fn relevant_labels(&self) -> Labels {
+        let of = |_: &_| looked_at(&self.snapshot);
+        let keys = self.snapshot.memo().get_or_make(LookedAt, of);
+        if keys.is_empty() {
+            return Labels::default();
+        }
+        let pairs = self.labels().iter();
+        let pairs = pairs.filter(|(key, _)| keys.contains(*key));
+        pairs.map(|(k, v)| (Arc::clone(k), Arc::clone(v))).collect()
+    }
+
+    /// Named ports of its pod; as it says itself where the pod is not known yet.
     pub(super) fn named_ports(&self) -> Arc<[(Arc<str>, u16)]> {
-        let ports = self.workload.as_ref().map(|w| Arc::clone(&w.ports));
-        ports.unwrap_or_default()
+        let known = self.workload.as_ref().map(|w| &w.ports);
+        Arc::clone(known.unwrap_or(&self.proxy.pod_ports))
     }
 
     /// Whether a `WorkloadEntry` describes its workload: it has no node.
@@ -77,4 +90,24 @@ impl Client {
         };
         self.proxy.extensions.iter().any(|name| ends(name))
     }
+}
+
+/// Keys of the labels by which clients are told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct LookedAt;
+
+impl MemoKey for LookedAt {
+    type Value = BTreeSet<Arc<str>>;
+}
+
+fn looked_at(snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
+    let rules = snapshot.services().flat_map(|state| state.rules.iter());
+    let of_rules = rules.flat_map(|rule| rule.workload_selector.iter());
+    let services = snapshot.mesh().virtual_services.iter();
+    let matches = services.flat_map(|service| service.sources());
+    let of_matches = matches.flat_map(|source| source.labels.iter());
+    of_rules
+        .chain(of_matches)
+        .map(|(key, _)| Arc::clone(key))
+        .collect()
 }

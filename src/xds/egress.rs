@@ -1,12 +1,16 @@
 //! What a proxy may call, by egress listener.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
 use super::client::Client;
 use crate::mesh::{EgressScope, MemoKey};
-use crate::model::{CaptureMode, ClusterId, IpFamily, Protocol, Provider, Resolution, Service};
+use crate::model::{
+    CaptureMode, ClusterId, Hostname, IpFamily, Protocol, Provider, Resolution, Service,
+    VirtualService,
+};
 
 /// One egress listener and the services it imports.
 #[derive(Debug)]
@@ -21,6 +25,61 @@ pub(super) struct Egress {
     pub(super) capture: CaptureMode,
     /// Services, oldest first: the order in which they win over each other.
     pub(super) services: Vec<Arc<Service>>,
+    /// What users say of them.
+    pub(super) overrides: Overrides,
+}
+
+/// The `VirtualService`s of one egress listener, and which services they are
+/// for.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    /// In the order in which they win over each other.
+    pub(super) all: Vec<Arc<VirtualService>>,
+    /// Indexes into `all` of those that may have a service's routes, by host.
+    by_service: HashMap<Hostname, Vec<usize>, FixedState>,
+}
+
+impl Overrides {
+    fn new(all: Vec<Arc<VirtualService>>, services: &[Arc<Service>]) -> Self {
+        let mut exact: HashMap<&str, Vec<usize>, FixedState> = HashMap::default();
+        let mut wildcard: HashMap<&str, usize, FixedState> = HashMap::default();
+        for (at, service) in all.iter().enumerate() {
+            for host in &service.hosts {
+                match host.strip_prefix('*') {
+                    Some(suffix) => drop(wildcard.entry(suffix).or_insert(at)),
+                    None => exact.entry(host).or_default().push(at),
+                }
+            }
+        }
+        let mut by_service = HashMap::default();
+        for service in services {
+            let host = &service.key.hostname;
+            let named = exact.get(&**host).cloned();
+            // istiod: of wildcards only the most specific one counts, and none
+            // beside the name itself.
+            let found = named.or_else(|| longest(&wildcard, host).map(|at| vec![at]));
+            if let Some(found) = found {
+                by_service.insert(host.clone(), found);
+            }
+        }
+        Self { all, by_service }
+    }
+
+    /// Those that may have the routes of a service, as indexes.
+    pub(super) fn of(&self, host: &Hostname) -> &[usize] {
+        self.by_service.get(host).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The value of the longest suffix of `host`.
+fn longest(wildcard: &HashMap<&str, usize, FixedState>, host: &str) -> Option<usize> {
+    if wildcard.is_empty() {
+        return None;
+    }
+    let host = host.strip_prefix('*').unwrap_or(host);
+    let starts = host.char_indices().map(|(at, _)| at).chain([host.len()]);
+    let mut suffixes = starts.filter_map(|at| host.get(at..));
+    suffixes.find_map(|suffix| wildcard.get(suffix).copied())
 }
 
 /// Names the egress listeners of one scope.
@@ -46,12 +105,14 @@ fn make(client: &Client) -> Vec<Egress> {
         services.sort_by(|a, b| (&a.meta, &a.key).cmp(&(&b.meta, &b.key)));
         let listener = scope.listener();
         let port = listener.port.as_ref();
+        let overrides = Overrides::new(scope.virtual_services(&client.snapshot), &services);
         Egress {
             port: port.map(|(number, protocol, _)| (*number, *protocol)),
             http_proxy: listener.http_proxy,
             bind: Arc::clone(&listener.bind),
             capture: listener.capture_mode,
             services,
+            overrides,
         }
     };
     client.scope.egress().iter().map(egress).collect()

@@ -69,7 +69,9 @@ impl EndpointPolicy {
         cluster: &ClusterName,
     ) -> Self {
         let (name, port) = (&*cluster.subset, cluster.port);
-        let settings = rule.map_or_else(PolicySettings::default, |r| r.effective(name, port));
+        // istiod: EDS reads the rule only, not the mesh's default policy.
+        let none = PolicySettings::default();
+        let settings = rule.map_or_else(|| none.clone(), |r| r.effective(name, port, &none));
         // istio: a subset that the rule does not define filters nothing.
         let subset = rule.and_then(|r| r.subset(name)).map(|s| s.labels.clone());
         Self {

@@ -5,13 +5,18 @@ mod client;
 pub mod eds;
 mod egress;
 pub mod endpoint_policy;
+mod gateway;
+mod http_route;
+mod inbound;
 mod lds;
 pub mod locality_lb;
 mod mtls;
+mod nds;
 mod pb;
 mod rds;
 mod resources;
 pub mod split_horizon;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;

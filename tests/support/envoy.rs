@@ -149,7 +149,7 @@ impl Envoy {
 }
 
 /// The Envoy under test: `ISTHMUS_ENVOY`, else the one in the tool folder.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let local = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/envoy/envoy/_bin/envoy");
     let path = std::env::var_os("ISTHMUS_ENVOY").map_or_else(|| local.into(), PathBuf::from);
     let there = path.is_file();
@@ -159,8 +159,18 @@ fn binary() -> PathBuf {
 
 /// An HTTP GET on a connection of its own, if someone answers.
 pub(crate) async fn get(address: &str, host: &str, path: &str) -> Option<Answer> {
+    ask(address, host, &format!("GET {path}")).await
+}
+
+/// An HTTP POST without a body, if someone answers.
+pub(crate) async fn post(address: &str, host: &str, path: &str) -> Option<Answer> {
+    ask(address, host, &format!("POST {path}")).await
+}
+
+async fn ask(address: &str, host: &str, what: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let head = format!("{what} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+    let request = format!("{head}content-length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).await.ok()?;

@@ -54,6 +54,11 @@ impl ApiServer {
         }
     }
 
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
     /// Kills the server as a crash would.
     pub(crate) async fn stop(&mut self) {
         self.process.kill().await.expect("killed");
@@ -77,6 +82,11 @@ impl ApiServer {
     /// trusts whatever certificate the server has.
     pub(crate) fn kubeconfig(&self, token: &str) -> String {
         kubeconfig(&self.url, token)
+    }
+
+    /// A client of the administrator.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// `https://127.0.0.1:PORT`.

@@ -5,7 +5,7 @@
 use std::{
     ffi::OsStr,
     fs, iter,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     ops::Range,
     path::Path,
     process::{self, ExitStatus, Stdio},
@@ -26,6 +26,7 @@ pub(crate) struct Plane {
     process: Child,
     command: Command,
     ads: String,
+    secure: String,
     http: String,
     monitoring: String,
     folder: TempDir,
@@ -73,6 +74,7 @@ impl Plane {
             process: command.spawn().expect("isthmus starts"),
             command,
             ads,
+            secure,
             http,
             monitoring,
             folder,
@@ -82,6 +84,11 @@ impl Plane {
     /// `host:port` of plaintext ADS.
     pub(crate) fn ads(&self) -> &str {
         &self.ads
+    }
+
+    /// Where it serves over TLS.
+    pub(crate) fn secure(&self) -> SocketAddr {
+        self.secure.parse().expect("an address")
     }
 
     /// What it has logged.

@@ -1,5 +1,7 @@
 //! Istio `Gateway`s.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::{Port, one_of};
@@ -9,7 +11,7 @@ use crate::manifest::{
     meta::{Manifest, from_json, labels},
     protocol,
 };
-use crate::model::{Gateway, GatewayServer, ObjectKind, ServerTlsMode};
+use crate::model::{Gateway, GatewayServer, ObjectKind, ServerTls, ServerTlsMode, TlsVersion};
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
@@ -22,15 +24,27 @@ struct Spec<'a> {
 #[serde(default, bound(deserialize = "'de: 'a"))]
 struct Server<'a> {
     port: Option<Port<'a>>,
+    name: Text<'a>,
     bind: Text<'a>,
     hosts: List<Text<'a>>,
     tls: Option<Tls<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
 struct Tls<'a> {
     mode: Text<'a>,
+    https_redirect: Option<bool>,
+    server_certificate: Text<'a>,
+    private_key: Text<'a>,
+    ca_certificates: Text<'a>,
+    ca_crl: Text<'a>,
+    credential_name: Text<'a>,
+    credential_names: List<Text<'a>>,
+    subject_alt_names: List<Text<'a>>,
+    min_protocol_version: Text<'a>,
+    max_protocol_version: Text<'a>,
+    cipher_suites: List<Text<'a>>,
 }
 
 const TLS_MODES: &[(&str, ServerTlsMode)] = &[
@@ -42,6 +56,15 @@ const TLS_MODES: &[(&str, ServerTlsMode)] = &[
     ("AUTO_PASSTHROUGH", ServerTlsMode::AutoPassthrough),
     ("ISTIO_MUTUAL", ServerTlsMode::IstioMutual),
     ("OPTIONAL_MUTUAL", ServerTlsMode::OptionalMutual),
+];
+
+const TLS_VERSIONS: &[(&str, Option<TlsVersion>)] = &[
+    ("", None),
+    ("TLS_AUTO", None),
+    ("TLSV1_0", Some(TlsVersion::V1_0)),
+    ("TLSV1_1", Some(TlsVersion::V1_1)),
+    ("TLSV1_2", Some(TlsVersion::V1_2)),
+    ("TLSV1_3", Some(TlsVersion::V1_3)),
 ];
 
 /// Reads a `Gateway`.
@@ -62,15 +85,40 @@ fn server(server: &Server<'_>) -> Result<GatewayServer, Problem> {
         return Err(Problem::new("port", "is missing; a server needs one"));
     };
     let number = port.number.port();
-    let tls = server.tls.as_ref();
+    let tls = server.tls.as_ref().map(tls);
     Ok(GatewayServer {
         port: number.ok_or_else(|| Problem::port("port.number", port.number.0))?,
         protocol: protocol::parse(&port.protocol),
         name: port.name.arc(),
+        stat_prefix: server.name.arc(),
         bind: server.bind.arc(),
         hosts: server.hosts.iter().map(Text::arc).collect(),
-        tls: tls
-            .map(|tls| one_of("tls.mode", &tls.mode, TLS_MODES))
-            .transpose()?,
+        tls: tls.transpose().map_err(|e| e.below(format_args!("tls")))?,
+    })
+}
+
+fn tls(tls: &Tls<'_>) -> Result<ServerTls, Problem> {
+    let single = tls.credential_name.filled().map(Arc::from);
+    let several = || tls.credential_names.iter().map(Text::arc).collect();
+    Ok(ServerTls {
+        mode: one_of("mode", &tls.mode, TLS_MODES)?,
+        https_redirect: tls.https_redirect.unwrap_or_default(),
+        certificate: tls.server_certificate.arc(),
+        private_key: tls.private_key.arc(),
+        roots: tls.ca_certificates.arc(),
+        revoked: tls.ca_crl.arc(),
+        credentials: single.map_or_else(several, |name| vec![name]),
+        client_names: tls.subject_alt_names.iter().map(Text::arc).collect(),
+        min_version: one_of(
+            "minProtocolVersion",
+            &tls.min_protocol_version,
+            TLS_VERSIONS,
+        )?,
+        max_version: one_of(
+            "maxProtocolVersion",
+            &tls.max_protocol_version,
+            TLS_VERSIONS,
+        )?,
+        cipher_suites: tls.cipher_suites.iter().map(Text::arc).collect(),
     })
 }

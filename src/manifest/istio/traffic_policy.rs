@@ -3,17 +3,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::{Deserialize, de::IgnoredAny};
+mod load_balancer;
 
-use super::client_tls::Tls;
+use serde::Deserialize;
+
+use super::{client_tls::Tls, one_of};
 use crate::manifest::{
     Problem, Scope,
-    json::{Int, List, Map, Text},
+    json::{Int, List, Text},
 };
 use crate::model::{
-    ConnectionPool, Distribute, Failover, LoadBalancer, LocalityLb, OutlierDetection,
-    PolicySettings, TrafficPolicy, ZoneAwareLb, parse_duration,
+    ConnectionPool, OutlierDetection, PolicySettings, RetryBudget, TcpKeepalive, TrafficPolicy,
+    parse_duration,
 };
+use load_balancer::Balancer;
+pub(in crate::manifest) use load_balancer::{Locality, ZoneAware};
 
 /// A policy, or one entry of its `portLevelSettings`.
 #[derive(Default, Deserialize)]
@@ -22,9 +26,10 @@ pub(super) struct Policy<'a> {
     port: Option<PortSelector>,
     port_level_settings: List<Policy<'a>>,
     load_balancer: Option<Balancer<'a>>,
-    outlier_detection: Option<Outlier<'a>>,
+    outlier_detection: Option<Ejection<'a>>,
     tls: Option<Tls<'a>>,
     connection_pool: Option<Pool<'a>>,
+    retry_budget: Option<RetryRule<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -35,49 +40,7 @@ struct PortSelector {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Balancer<'a> {
-    simple: Text<'a>,
-    consistent_hash: Option<IgnoredAny>,
-    locality_lb_setting: Option<Locality<'a>>,
-    zone_aware_lb_setting: Option<ZoneAware<'a>>,
-}
-
-/// `localityLbSetting`.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-pub(in crate::manifest) struct Locality<'a> {
-    enabled: Option<bool>,
-    distribute: List<DistributeRule<'a>>,
-    failover: List<FailoverRule<'a>>,
-    failover_priority: List<Text<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct DistributeRule<'a> {
-    from: Text<'a>,
-    to: Map<'a, Int>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-struct FailoverRule<'a> {
-    from: Text<'a>,
-    to: Text<'a>,
-}
-
-/// `zoneAwareLbSetting`.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-pub(in crate::manifest) struct ZoneAware<'a> {
-    enabled: Option<bool>,
-    failover: List<FailoverRule<'a>>,
-    failover_priority: List<Text<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Outlier<'a> {
+pub(in crate::manifest) struct Ejection<'a> {
     consecutive5xx_errors: Int,
     consecutive_gateway_errors: Int,
     split_external_local_origin_errors: Option<bool>,
@@ -86,31 +49,72 @@ struct Outlier<'a> {
     base_ejection_time: Text<'a>,
     max_ejection_percent: Int,
     min_health_percent: Int,
+    outlier_detection_http_error_codes: List<Int>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+struct RetryRule<'a> {
+    percent: Option<f64>,
+    budget_interval: Text<'a>,
+    min_retry_concurrency: Int,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
-struct Pool<'a> {
-    tcp: Option<Tcp<'a>>,
-    http: Option<Http<'a>>,
+pub(in crate::manifest) struct Pool<'a> {
+    tcp: Option<OfBytes<'a>>,
+    http: Option<OfRequests<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Tcp<'a> {
+struct OfBytes<'a> {
     max_connections: Int,
     connect_timeout: Text<'a>,
+    idle_timeout: Text<'a>,
+    max_connection_duration: Text<'a>,
+    tcp_keepalive: Option<Keepalive<'a>>,
+}
+
+/// `tcpKeepalive`, of a rule or of the mesh.
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+pub(in crate::manifest) struct Keepalive<'a> {
+    probes: Int,
+    time: Text<'a>,
+    interval: Text<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct Pings<'a> {
+    interval: Text<'a>,
+    timeout: Text<'a>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-struct Http<'a> {
+struct OfRequests<'a> {
     http1_max_pending_requests: Int,
     http2_max_requests: Int,
     max_requests_per_connection: Int,
     max_retries: Int,
     idle_timeout: Text<'a>,
+    h2_upgrade_policy: Text<'a>,
+    use_client_protocol: Option<bool>,
+    max_concurrent_streams: Int,
+    #[serde(rename = "http2KeepAlive")]
+    http2_keepalive: Option<Pings<'a>>,
 }
+
+/// `h2UpgradePolicy`; none leaves it to the level above.
+pub(in crate::manifest) const H2_UPGRADES: &[(&str, Option<bool>)] = &[
+    ("", None),
+    ("DEFAULT", None),
+    ("DO_NOT_UPGRADE", Some(false)),
+    ("UPGRADE", Some(true)),
+];
 
 impl Policy<'_> {
     pub(super) fn read(
@@ -125,79 +129,38 @@ impl Policy<'_> {
             let number = entry.port.as_ref().map(|p| p.number).unwrap_or_default();
             let port = number.port();
             let port = port.ok_or_else(|| Problem::port(format!("{field}.port.number"), number.0));
-            ports.push((port?, entry.settings(&field, scope)?));
+            let settings = PolicySettings {
+                // istiod: a port has none of its own.
+                retry_budget: None,
+                ..entry.settings(&field, scope)?
+            };
+            ports.push((port?, settings));
         }
         Ok(TrafficPolicy { base, ports })
     }
 
     fn settings(&self, field: &str, scope: &mut Scope<'_>) -> Result<PolicySettings, Problem> {
         let tls = |tls: &Tls<'_>| tls.read(&format!("{field}.tls")).map(Arc::new);
-        let outlier = |o: &Outlier<'_>| o.read(&format!("{field}.outlierDetection"), scope);
+        let outlier = |o: &Ejection<'_>| o.read(&format!("{field}.outlierDetection"), scope);
         let outlier_detection = self.outlier_detection.as_ref().map(outlier);
-        let pool = |p: &Pool<'_>| p.read(&format!("{field}.connectionPool"), scope);
+        let pool = self.connection_pool.as_ref();
+        let pool = pool.map(|p| p.read(&format!("{field}.connectionPool"), scope));
+        let balancer = self.load_balancer.as_ref();
+        let balancer = balancer.map(|b| b.read(&format!("{field}.loadBalancer"), scope));
+        let retry_budget = self.retry_budget.as_ref();
         Ok(PolicySettings {
             outlier_detection,
-            connection_pool: self.connection_pool.as_ref().map(pool),
-            load_balancer: self.load_balancer.as_ref().map(Balancer::read),
+            connection_pool: pool.transpose()?,
+            load_balancer: balancer.transpose()?,
             tls: self.tls.as_ref().map(tls).transpose()?,
+            retry_budget: retry_budget.map(|b| b.read(&format!("{field}.retryBudget"), scope)),
         })
     }
 }
 
-impl Balancer<'_> {
-    fn read(&self) -> LoadBalancer {
-        let simple = self.simple.filled().filter(|text| *text != "UNSPECIFIED");
-        LoadBalancer {
-            simple: simple.map(Arc::from),
-            consistent_hash: self.consistent_hash.is_some(),
-            locality: self.locality_lb_setting.as_ref().map(Locality::read),
-            zone_aware: self.zone_aware_lb_setting.as_ref().map(ZoneAware::read),
-        }
-    }
-}
-
-impl Locality<'_> {
-    pub(in crate::manifest) fn read(&self) -> LocalityLb {
-        let distribute = self.distribute.iter().map(|rule| {
-            let to = rule.to.iter();
-            let to =
-                to.map(|(pattern, percent)| (pattern.arc(), percent.set().unwrap_or_default()));
-            let mut to: Vec<(Arc<str>, u32)> = to.collect();
-            to.sort();
-            Distribute {
-                from: rule.from.arc(),
-                to,
-            }
-        });
-        LocalityLb {
-            enabled: self.enabled,
-            distribute: distribute.collect(),
-            failover: failover(&self.failover),
-            failover_priority: self.failover_priority.iter().map(Text::arc).collect(),
-        }
-    }
-}
-
-impl ZoneAware<'_> {
-    pub(in crate::manifest) fn read(&self) -> ZoneAwareLb {
-        ZoneAwareLb {
-            enabled: self.enabled,
-            failover: failover(&self.failover),
-            failover_priority: self.failover_priority.iter().map(Text::arc).collect(),
-        }
-    }
-}
-
-fn failover(rules: &[FailoverRule<'_>]) -> Vec<Failover> {
-    let rules = rules.iter().map(|rule| Failover {
-        from: rule.from.arc(),
-        to: rule.to.arc(),
-    });
-    rules.collect()
-}
-
-impl Outlier<'_> {
-    fn read(&self, field: &str, scope: &mut Scope<'_>) -> OutlierDetection {
+impl Ejection<'_> {
+    pub(in crate::manifest) fn read(&self, field: &str, scope: &mut Scope<'_>) -> OutlierDetection {
+        let codes = self.outlier_detection_http_error_codes.iter();
         OutlierDetection {
             consecutive_5xx: self.consecutive5xx_errors.set(),
             consecutive_gateway_errors: self.consecutive_gateway_errors.set(),
@@ -211,31 +174,97 @@ impl Outlier<'_> {
             ),
             max_ejection_percent: self.max_ejection_percent.positive().unwrap_or_default(),
             min_health_percent: self.min_health_percent.positive().unwrap_or_default(),
+            http_error_codes: codes.filter_map(|code| code.positive()).collect(),
         }
     }
 }
 
 impl Pool<'_> {
-    fn read(&self, field: &str, scope: &mut Scope<'_>) -> ConnectionPool {
-        let tcp = self.tcp.as_ref();
-        let http = self.http.as_ref();
-        let connect = tcp.map(|t| &*t.connect_timeout).unwrap_or_default();
-        let idle = http.map(|h| &*h.idle_timeout).unwrap_or_default();
-        ConnectionPool {
-            max_connections: tcp.and_then(|t| t.max_connections.positive()),
-            connect_timeout: span(connect, || format!("{field}.tcp.connectTimeout"), scope),
-            max_pending_requests: http.and_then(|h| h.http1_max_pending_requests.positive()),
-            max_requests: http.and_then(|h| h.http2_max_requests.positive()),
-            max_requests_per_connection: http
-                .and_then(|h| h.max_requests_per_connection.positive()),
-            max_retries: http.and_then(|h| h.max_retries.positive()),
-            idle_timeout: span(idle, || format!("{field}.http.idleTimeout"), scope),
+    pub(in crate::manifest) fn read(
+        &self,
+        field: &str,
+        scope: &mut Scope<'_>,
+    ) -> Result<ConnectionPool, Problem> {
+        let mut pool = ConnectionPool::default();
+        if let Some(tcp) = &self.tcp {
+            tcp.fill(&mut pool, &format!("{field}.tcp"), scope);
+        }
+        if let Some(http) = &self.http {
+            http.fill(&mut pool, &format!("{field}.http"), scope)?;
+        }
+        Ok(pool)
+    }
+}
+
+impl OfBytes<'_> {
+    fn fill(&self, pool: &mut ConnectionPool, field: &str, scope: &mut Scope<'_>) {
+        let mut time =
+            |name: &str, text: &Text<'_>| span(text, || format!("{field}.{name}"), scope);
+        pool.connect_timeout = time("connectTimeout", &self.connect_timeout);
+        pool.tcp_idle_timeout = time("idleTimeout", &self.idle_timeout);
+        pool.max_connection_duration = time("maxConnectionDuration", &self.max_connection_duration);
+        pool.max_connections = self.max_connections.positive();
+        let keepalive = self.tcp_keepalive.as_ref();
+        pool.tcp_keepalive = keepalive.map(|k| k.read(&format!("{field}.tcpKeepalive"), scope));
+    }
+}
+
+impl Keepalive<'_> {
+    pub(in crate::manifest) fn read(&self, field: &str, scope: &mut Scope<'_>) -> TcpKeepalive {
+        TcpKeepalive {
+            probes: self.probes.positive(),
+            time: span(&self.time, || format!("{field}.time"), scope),
+            interval: span(&self.interval, || format!("{field}.interval"), scope),
+        }
+    }
+}
+
+impl OfRequests<'_> {
+    fn fill(
+        &self,
+        pool: &mut ConnectionPool,
+        field: &str,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), Problem> {
+        let upgrade = format!("{field}.h2UpgradePolicy");
+        pool.max_pending_requests = self.http1_max_pending_requests.positive();
+        pool.max_requests = self.http2_max_requests.positive();
+        pool.max_requests_per_connection = self.max_requests_per_connection.positive();
+        pool.max_retries = self.max_retries.positive();
+        pool.h2_upgrade = one_of(&upgrade, &self.h2_upgrade_policy, H2_UPGRADES)?;
+        pool.use_client_protocol = self.use_client_protocol.unwrap_or_default();
+        pool.max_concurrent_streams = self.max_concurrent_streams.positive();
+        let mut time =
+            |name: &str, text: &Text<'_>| span(text, || format!("{field}.{name}"), scope);
+        pool.idle_timeout = time("idleTimeout", &self.idle_timeout);
+        pool.http2_keepalive = self.http2_keepalive.as_ref().map(|pings| {
+            let interval = time("http2KeepAlive.interval", &pings.interval);
+            (interval, time("http2KeepAlive.timeout", &pings.timeout))
+        });
+        Ok(())
+    }
+}
+
+impl RetryRule<'_> {
+    fn read(&self, field: &str, scope: &mut Scope<'_>) -> RetryBudget {
+        RetryBudget {
+            percent: self.percent,
+            interval: span(
+                &self.budget_interval,
+                || format!("{field}.budgetInterval"),
+                scope,
+            ),
+            min_concurrency: self.min_retry_concurrency.positive().unwrap_or_default(),
         }
     }
 }
 
 /// A duration; one that cannot be read counts as unset.
-fn span(text: &str, field: impl Fn() -> String, scope: &mut Scope<'_>) -> Option<Duration> {
+pub(super) fn span(
+    text: &str,
+    field: impl Fn() -> String,
+    scope: &mut Scope<'_>,
+) -> Option<Duration> {
     if text.is_empty() {
         return None;
     }

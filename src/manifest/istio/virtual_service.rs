@@ -11,6 +11,8 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::{Deserialize, de::IgnoredAny};
 
+pub(in crate::manifest) use actions::RetryRule;
+
 use super::{export_to, full_name};
 use crate::manifest::{
     Problem, Scope,
@@ -156,8 +158,10 @@ impl Reader<'_> {
         self.unknown.extend(names);
     }
 
+    /// The full name of a host; names are compared without regard to case.
     fn host(&self, host: &str) -> Arc<str> {
-        full_name(host, self.namespace, self.domain)
+        let host = host.to_ascii_lowercase();
+        full_name(&host, self.namespace, self.domain)
     }
 
     /// istiod: `resolveGatewayName`: `name`, `namespace/name`, `./name`, or the

@@ -86,6 +86,7 @@ impl Index {
             features: Arc::clone(&self.features),
             eds: crate::wire::Memo::default(),
             clusters: crate::wire::Memo::default(),
+            sni_chains: crate::wire::Memo::default(),
         })
     }
 

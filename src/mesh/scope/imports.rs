@@ -53,6 +53,15 @@ impl Imports {
         // istiod: selectServices: an exclusion of either kind wins.
         both.clone().all(|hosts| !hosts.excludes(host)) && both.any(|hosts| hosts.contains(host))
     }
+
+    /// Whether a `VirtualService` of `namespace` with this host is imported:
+    /// where the host may stand for an imported one or the other way round
+    /// (istiod: `VSMatches`), and is not excluded.
+    pub(super) fn admits(&self, namespace: &Namespace, host: &str) -> bool {
+        let own = self.by_namespace.get(namespace);
+        let mut both = own.into_iter().chain([&self.any_namespace]);
+        both.clone().all(|hosts| !hosts.excludes(host)) && both.any(|hosts| hosts.overlaps(host))
+    }
 }
 
 impl Hosts {
@@ -68,6 +77,15 @@ impl Hosts {
 
     fn contains(&self, host: &str) -> bool {
         self.exact.contains(host) || self.suffixes.iter().any(|suffix| below(host, suffix))
+    }
+
+    fn overlaps(&self, host: &str) -> bool {
+        let Some(suffix) = host.strip_prefix('*') else {
+            return self.contains(host);
+        };
+        let exact = || self.exact.iter().any(|name| below(name, suffix));
+        let wide = |known: &Arc<str>| known.ends_with(suffix) || suffix.ends_with(&**known);
+        exact() || self.suffixes.iter().any(wide)
     }
 
     fn excludes(&self, host: &str) -> bool {

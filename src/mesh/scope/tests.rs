@@ -80,6 +80,7 @@ fn state(service: Service) -> Arc<ServiceState> {
         features: Arc::new(Features::default()),
         eds: Memo::default(),
         clusters: Memo::default(),
+        sni_chains: Memo::default(),
     })
 }
 

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::config::{
         circuit_breakers::Thresholds,
         cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType},
     },
+    common::matcher::v3::MatchPredicate,
     core::v3::{
         Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
         UpstreamHttpProtocolOptions,
@@ -16,7 +17,7 @@ use envoy_types::pb::envoy::config::{
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
     http_protocol_options::{
-        ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+        ExplicitHttpConfig, OutlierDetection, UpstreamProtocolOptions, UseDownstreamHttpConfig,
         explicit_http_config::ProtocolConfig,
     },
 };
@@ -54,9 +55,8 @@ impl Upstream {
         }
     }
 
-    fn options(self) -> UpstreamProtocolOptions {
+    fn options(self, http2: Http2ProtocolOptions) -> UpstreamProtocolOptions {
         let http1 = Http1ProtocolOptions::default;
-        let http2 = Http2ProtocolOptions::default;
         let explicit = |config| {
             UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
                 protocol_config: Some(config),
@@ -64,11 +64,11 @@ impl Upstream {
         };
         match self {
             Self::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(http1())),
-            Self::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(http2())),
+            Self::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(http2)),
             Self::AsDownstream => {
                 UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
                     http_protocol_options: Some(http1()),
-                    http2_protocol_options: Some(http2()),
+                    http2_protocol_options: Some(Http2ProtocolOptions::default()),
                     ..UseDownstreamHttpConfig::default()
                 })
             }
@@ -89,6 +89,10 @@ pub(super) struct Draft {
     pub(super) http: Option<Common>,
     /// `upstream_http_protocol_options`, if any is set.
     pub(super) upstream_http: Option<UpstreamHttpProtocolOptions>,
+    /// Settings of an [`Upstream::Http2`].
+    pub(super) http2: Http2ProtocolOptions,
+    /// Which answers count as failures; none for Envoy's own choice.
+    pub(super) failures: Option<MatchPredicate>,
     /// Filter metadata `istio`.
     pub(super) metadata: Fields,
     /// Encoded `load_assignment`.
@@ -112,8 +116,17 @@ impl Draft {
             upstream: Upstream::default(),
             http: None,
             upstream_http: None,
+            http2: Http2ProtocolOptions::default(),
+            failures: None,
             metadata: Fields::new(),
             load_assignment: None,
+        }
+    }
+
+    /// Speaks HTTP/2 where it would speak HTTP/1.1.
+    pub(super) fn upgrade(&mut self) {
+        if self.upstream == Upstream::Http1 {
+            self.upstream = Upstream::Http2;
         }
     }
 
@@ -146,17 +159,10 @@ impl Draft {
 
     /// Adds istio's TCP metadata exchange, which upstream Envoy does not have.
     pub(super) fn exchange_metadata(&mut self) {
-        let config = Fields::from([
-            ("enable_discovery", Value::Bool(true)),
-            ("protocol", Value::Text("istio-peer-exchange".to_owned())),
-        ]);
-        let typed_config = pb::typed_struct(
-            "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange",
-            value::encode_struct(&config),
-        );
+        let (name, config) = value::metadata_exchange();
         self.cluster.filters.push(Filter {
-            name: "istio.metadata_exchange".to_owned(),
-            typed_config: Some(typed_config),
+            name: name.to_owned(),
+            typed_config: Some(config),
             ..Filter::default()
         });
     }
@@ -177,12 +183,15 @@ impl Draft {
 
     /// The framed resource.
     pub(super) fn encode(mut self) -> EncodedResource {
-        let is_set = self.http.is_some() || self.upstream_http.is_some();
+        let is_set = self.http.is_some() || self.upstream_http.is_some() || self.failures.is_some();
         if is_set || self.upstream != Upstream::Http1 {
             let options = HttpProtocolOptions {
                 common_http_protocol_options: self.http,
                 upstream_http_protocol_options: self.upstream_http,
-                upstream_protocol_options: Some(self.upstream.options()),
+                upstream_protocol_options: Some(self.upstream.options(self.http2)),
+                outlier_detection: self.failures.map(|matcher| OutlierDetection {
+                    error_matcher: Some(matcher),
+                }),
                 ..HttpProtocolOptions::default()
             };
             let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned();

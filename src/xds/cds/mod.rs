@@ -15,19 +15,18 @@ mod upstream_tls;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
-pub(super) use fixed::{BLACK_HOLE, PASSTHROUGH};
-use inbound::InboundClass;
-
 use super::client::Client;
-use super::eds;
+use super::inbound::InboundClass;
 use super::resources::{ResourceList, sorted};
+use super::{eds, gateway};
 use crate::mesh::{ClusterKey, EdsKey, MemoKey, Scope, ServiceState, Snapshot};
 use crate::model::{
-    ClusterName, Hostname, InterceptionMode, IpFamily, IstioFilters, Labels, Namespace,
-    NetworkView, NodeKind, ServerTlsMode,
+    ClusterName, Hostname, IpFamily, IstioFilters, Labels, Namespace, NetworkView, NodeKind,
 };
 use crate::wire::EncodedResource;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
+pub(super) use fixed::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
+pub(super) use inbound::name as inbound_name;
 
 /// Whether endpoint answers are asked for this service: not where its clusters
 /// carry their endpoints themselves.
@@ -43,6 +42,10 @@ struct ListKey {
 }
 
 impl MemoKey for ListKey {
+    type Value = ResourceList;
+}
+
+impl MemoKey for OutboundClass {
     type Value = ResourceList;
 }
 
@@ -71,7 +74,8 @@ pub(super) fn list(client: &Client) -> ResourceList {
         kind: client.proxy.kind,
         namespace: client.proxy.namespace.clone(),
         labels: rule_labels(client),
-        sni_dnat: forwards_by_sni(client),
+        // istiod: its hosts choose chains, not clusters.
+        sni_dnat: gateway::forwards_by_sni(client),
         filters: client.filters(),
         family: match dns.as_slice() {
             [] => IpFamily::default(),
@@ -79,16 +83,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
         },
         dns,
     };
-    let intercepts = client.proxy.kind == NodeKind::Sidecar
-        && client.proxy.interception != InterceptionMode::None;
-    let inbound = intercepts.then(|| InboundClass {
-        cluster: client.proxy.cluster.clone(),
-        namespace: client.proxy.namespace.clone(),
-        labels: client.labels().clone(),
-        ports: client.named_ports(),
-        by_entry: client.is_by_entry(),
-        family: client.proxy.ips.family(),
-    });
+    let inbound = InboundClass::of(client);
     let key = ListKey { outbound, inbound };
     let list = client
         .snapshot
@@ -97,9 +92,19 @@ pub(super) fn list(client: &Client) -> ResourceList {
     Arc::clone(&list)
 }
 
+/// Both sides of a proxy, each shared by all that have it.
 fn build(client: &Client, key: &ListKey) -> ResourceList {
+    let memo = client.snapshot.memo();
+    let outbound = memo.get_or_make(key.outbound.clone(), |class| outbound(client, class));
+    let Some(class) = &key.inbound else {
+        return Arc::clone(&outbound);
+    };
+    let inbound = inbound::list(client, class);
+    sorted(outbound.iter().chain(inbound.iter()).cloned().collect())
+}
+
+fn outbound(client: &Client, class: &OutboundClass) -> ResourceList {
     let timeout = client.snapshot.mesh().config.connect_timeout;
-    let class = &key.outbound;
     let mut all = Vec::new();
     for state in client.scope.services(&client.snapshot) {
         append_service(&mut all, &state, class, &client.scope);
@@ -107,10 +112,6 @@ fn build(client: &Client, key: &ListKey) -> ResourceList {
     let mut own = vec![fixed::black_hole(timeout)];
     if class.kind == NodeKind::Sidecar {
         own.push(fixed::passthrough(timeout, class.filters));
-    }
-    if let Some(inbound) = &key.inbound {
-        own.push(fixed::inbound_passthrough(timeout, inbound.family));
-        own.extend(inbound::clusters(&client.snapshot, inbound));
     }
     all.extend(own.into_iter().map(Arc::new));
     sorted(all)
@@ -145,7 +146,7 @@ fn append_service(
 }
 
 /// The outbound clusters of one service, sorted by name.
-fn names(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> Vec<ClusterName> {
+pub(super) fn names(state: &ServiceState, rule: Option<u16>, scope: &Scope) -> Vec<ClusterName> {
     let host = &state.service.key.hostname;
     let rule = rule.and_then(|at| state.rules.get(usize::from(at)));
     let mut subsets: BTreeSet<&str> = BTreeSet::from([""]);
@@ -219,6 +220,7 @@ impl MemoKey for RulesSelectClients {
     type Value = bool;
 }
 
+/// The labels by which rules choose the client; empty where none does.
 fn rule_labels(client: &Client) -> Labels {
     let select = |snapshot: &Snapshot| {
         let mut rules = snapshot.services().flat_map(|s| s.rules.iter());
@@ -230,16 +232,4 @@ fn rule_labels(client: &Client) -> Labels {
     } else {
         Labels::default()
     }
-}
-
-/// Whether an Istio Gateway with an `AUTO_PASSTHROUGH` server selects the proxy.
-/// Its hosts choose filter chains, not clusters (istiod:
-/// `buildOutboundSniDnatClusters`).
-fn forwards_by_sni(client: &Client) -> bool {
-    let automatic = Some(ServerTlsMode::AutoPassthrough);
-    client.proxy.kind == NodeKind::Router
-        && client.snapshot.mesh().gateways.iter().any(|gateway| {
-            client.labels().contains_all(&gateway.selector)
-                && gateway.servers.iter().any(|server| server.tls == automatic)
-        })
 }

@@ -58,8 +58,11 @@ pub(super) fn discovery(state: &ServiceState, key: &ClusterKey) -> Option<Discov
     let passthrough = rule(state, key).is_some_and(|rule| {
         let port = key.cluster.port;
         // istiod: a subset's cluster starts from the type of the whole service's.
-        rule.effective("", port).is_passthrough()
-            || rule.effective(&key.cluster.subset, port).is_passthrough()
+        let none = PolicySettings::default();
+        rule.effective("", port, &none).is_passthrough()
+            || rule
+                .effective(&key.cluster.subset, port, &none)
+                .is_passthrough()
     });
     Some(if passthrough {
         DiscoveryType::OriginalDst
@@ -90,10 +93,12 @@ pub(super) fn encode(
     }
     draft.describe([&*state.service]);
     let rule = rule(state, key);
-    let settings = rule.map_or_else(PolicySettings::default, |rule| {
-        rule.effective(&key.cluster.subset, key.cluster.port)
-    });
-    policy::apply(&mut draft, state, &settings);
+    let default = &state.mesh.default_policy;
+    let settings = rule.map_or_else(
+        || default.clone(),
+        |rule| rule.effective(&key.cluster.subset, key.cluster.port, default),
+    );
+    policy::apply(&mut draft, state, key, &settings);
     if key.cluster.subset.is_empty() && key.cluster.direction == Direction::Outbound {
         keep_draining(&mut draft, state.service.persistent_session);
     }

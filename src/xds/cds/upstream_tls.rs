@@ -231,8 +231,8 @@ fn secrets(tls: &ClientTls) -> (Option<SdsSecretConfig>, Option<SdsSecretConfig>
 /// istiod: `ConstructSdsSecretConfigForCredential`.
 fn credential(name: &str) -> SdsSecretConfig {
     match name {
-        "builtin://" => return tls::secret("default"),
-        "builtin://-cacert" => return tls::secret("ROOTCA"),
+        "builtin://" => return tls::secret(tls::WORKLOAD),
+        "builtin://-cacert" => return tls::secret(tls::ROOTS),
         _ => {}
     }
     let name = name.strip_prefix("sds://").unwrap_or(name);

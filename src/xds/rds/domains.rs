@@ -35,6 +35,14 @@ impl Domains {
         Self { all, short }
     }
 
+    /// The one name of a host that is no service.
+    pub(super) fn only(host: &str) -> Self {
+        Self {
+            all: vec![in_host_header(host)],
+            short: Vec::new(),
+        }
+    }
+
     /// Narrows the names to one port. Where many ports share the routes only
     /// port 80 is also meant by a name without one.
     pub(super) fn qualify(&mut self, port: u16) {
@@ -60,7 +68,7 @@ impl Domains {
 }
 
 /// An address as it stands in a `Host` header.
-pub(super) fn in_host_header(host: &str) -> String {
+pub(in crate::xds) fn in_host_header(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
     } else {

@@ -1,31 +1,27 @@
-//! RDS: HTTP routes of sidecars' outbound listeners.
+//! RDS: HTTP routes of sidecars' outbound listeners. Those of routers are in
+//! [`super::gateway`].
 
 mod domains;
+mod hosts;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use domains::{Domains, in_host_header};
 use envoy_types::pb::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration,
-    RouteMatch, VirtualHost, retry_policy::RetryHostPredicate,
-    retry_policy::retry_host_predicate::ConfigType, route::Action, route_action::ClusterSpecifier,
+    DirectResponseAction, Route, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
     route_match::PathSpecifier,
 };
-use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
-use prost::Message;
+
+pub(super) use domains::in_host_header;
 
 use super::client::Client;
 use super::egress::{self, Egress};
-use super::{cds, pb};
-use crate::mesh::MemoKey;
+use super::http_route::{self, BuiltRoute, HostDraft};
+use super::{cds, gateway, pb};
+use crate::mesh::{MemoKey, Scope, Snapshot};
 use crate::model::{
-    ClusterId, ClusterName, IpFamily, NodeKind, OutboundPolicy, Protocol, Service, TypeUrl,
+    ClusterId, IpFamily, Labels, Namespace, NodeKind, OutboundPolicy, Protocol, Service, TypeUrl,
 };
 use crate::wire::EncodedResource;
 
@@ -65,6 +61,9 @@ impl Target {
 struct RouteKey {
     name: String,
     scope: Arc<str>,
+    namespace: Namespace,
+    /// Those that some rule or match looks at.
+    labels: Labels,
     domain: Arc<str>,
     cluster: ClusterId,
     family: IpFamily,
@@ -78,12 +77,11 @@ impl MemoKey for RouteKey {
 /// The routes called `name`; none of them where nothing has that name, so that
 /// the listener that asks for them can start.
 pub(super) fn route(client: &Client, name: &str) -> Arc<EncodedResource> {
-    let target = match client.proxy.kind {
-        NodeKind::Sidecar => Target::parse(name),
-        NodeKind::Router => None,
-    };
+    if client.proxy.kind == NodeKind::Router {
+        return gateway::route(client, name).unwrap_or_else(|| nothing(name));
+    }
     let all = egress::listeners(client);
-    let found = target.and_then(|target| {
+    let found = Target::parse(name).and_then(|target| {
         let egress = responsible(&all, &target, name)?;
         let target = if egress.http_proxy {
             Target::Everything
@@ -94,29 +92,46 @@ pub(super) fn route(client: &Client, name: &str) -> Arc<EncodedResource> {
         // Names that clients make up must not fill the memo.
         let known = match target {
             Target::Service(..) => false,
+            Target::Port(80) => !egress.overrides.all.is_empty() || egress.port.is_some(),
             Target::Port(_) => egress.port.is_some(),
             Target::Everything => egress.port.is_some() || name == HTTP_PROXY,
         };
-        (known || !services.is_empty()).then_some((target, services))
+        (known || !services.is_empty()).then_some((target, egress, services))
     });
-    let Some((target, services)) = found else {
-        return Arc::new(encode(&RouteConfiguration {
-            name: name.to_owned(),
-            validate_clusters: pb::boolean(false),
-            ..RouteConfiguration::default()
-        }));
+    let Some((target, egress, services)) = found else {
+        return nothing(name);
     };
     let key = RouteKey {
         name: name.to_owned(),
         scope: Arc::clone(client.scope.key()),
+        namespace: client.proxy.namespace.clone(),
+        labels: client.relevant_labels(),
         domain: Arc::clone(&client.proxy.domain),
         cluster: client.proxy.cluster.clone(),
         family: client.proxy.ips.family(),
         dual_stack: client.snapshot.mesh().features.dual_stack,
     };
-    let policy = client.scope.outbound_policy();
-    let build = |key: &RouteKey| Arc::new(encode(&configuration(key, &target, &services, policy)));
+    let build = |key: &RouteKey| {
+        let builder = Builder {
+            snapshot: &client.snapshot,
+            scope: &client.scope,
+            key,
+            target,
+            egress,
+        };
+        Arc::new(builder.configuration(&services))
+    };
     Arc::clone(&client.snapshot.memo().get_or_make(key, build))
+}
+
+/// No virtual hosts.
+fn nothing(name: &str) -> Arc<EncodedResource> {
+    let empty = RouteConfiguration {
+        name: name.to_owned(),
+        validate_clusters: pb::boolean(false),
+        ..RouteConfiguration::default()
+    };
+    Arc::new(encode(&empty, &[]))
 }
 
 /// The egress listener that has these routes: the first with the port, or the
@@ -150,101 +165,66 @@ fn called<'a>(egress: &'a Egress, target: &Target) -> Vec<(&'a Service, u16)> {
     found.into_values().collect()
 }
 
-fn configuration(
-    key: &RouteKey,
-    target: &Target,
-    services: &[(&Service, u16)],
-    policy: OutboundPolicy,
-) -> RouteConfiguration {
-    let mut hosts = virtual_hosts(key, target, services);
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    if !matches!(target, Target::Service(..)) {
-        hosts.push(catch_all(policy));
-    }
-    RouteConfiguration {
-        name: key.name.clone(),
-        virtual_hosts: hosts,
-        // A cluster that comes later must not hold up all routes.
-        validate_clusters: pb::boolean(false),
-        max_direct_response_body_size_bytes: pb::uint(1024 * 1024),
-        // Where ports tell services apart they must be looked at.
-        ignore_port_in_host_matching: *target != Target::Everything,
-        ..RouteConfiguration::default()
-    }
+/// Builds one route configuration.
+#[derive(Debug)]
+struct Builder<'a> {
+    snapshot: &'a Snapshot,
+    scope: &'a Scope,
+    key: &'a RouteKey,
+    target: Target,
+    egress: &'a Egress,
 }
 
-fn virtual_hosts(
-    key: &RouteKey,
-    target: &Target,
-    services: &[(&Service, u16)],
-) -> Vec<VirtualHost> {
-    let full: HashSet<&str> = services.iter().map(|(s, _)| &*s.key.hostname).collect();
-    let mut taken = HashSet::new();
-    let host = |(service, port): &(&Service, u16)| {
-        let addresses = egress::addresses(service, &key.cluster, key.family, key.dual_stack);
-        let mut names = Domains::of(service, &key.domain, &addresses);
-        match target {
-            Target::Service(..) => names.all = vec!["*".to_owned()],
-            Target::Everything => names.qualify(*port),
-            Target::Port(_) => {}
+impl Builder<'_> {
+    fn configuration(&self, services: &[(&Service, u16)]) -> EncodedResource {
+        let plan = hosts::plan(self, services);
+        let mut hosts = plan.drafts();
+        hosts.sort_by(|a, b| a.message.name.cmp(&b.message.name));
+        let policy = self.scope.outbound_policy();
+        let unknown = [BuiltRoute::of_everything(&to_unknown(policy))];
+        if !matches!(self.target, Target::Service(..)) && !plan.takes_all_hosts() {
+            hosts.push(HostDraft {
+                message: VirtualHost {
+                    name: name_of_unknown(policy).to_owned(),
+                    domains: vec!["*".to_owned()],
+                    include_request_attempt_count: true,
+                    ..VirtualHost::default()
+                },
+                routes: &unknown,
+            });
         }
-        let domains = names.take(&mut taken, &full);
-        (!domains.is_empty()).then(|| virtual_host(service, *port, domains))
-    };
-    services.iter().filter_map(host).collect()
+        let configuration = RouteConfiguration {
+            name: self.key.name.clone(),
+            // A cluster that comes later must not hold up all routes.
+            validate_clusters: pb::boolean(false),
+            max_direct_response_body_size_bytes: pb::uint(1024 * 1024),
+            // Where ports tell services apart they must be looked at.
+            ignore_port_in_host_matching: self.target != Target::Everything,
+            ..RouteConfiguration::default()
+        };
+        encode(&configuration, &hosts)
+    }
 }
 
-fn virtual_host(service: &Service, port: u16, domains: Vec<String>) -> VirtualHost {
-    let host = &service.key.hostname;
-    let name = format!("{}:{port}", in_host_header(host));
-    let cluster = ClusterName::outbound(port, "", host).to_string();
-    let action = RouteAction {
-        retry_policy: Some(retries()),
-        ..forward(cluster)
-    };
-    let route = Route {
-        name: "default".to_owned(),
-        decorator: Some(Decorator {
-            operation: format!("{name}/*"),
-            ..Decorator::default()
-        }),
-        ..any_path(Action::Route(action))
-    };
-    VirtualHost {
-        name,
-        domains,
-        routes: vec![route],
-        include_request_attempt_count: true,
-        ..VirtualHost::default()
+fn name_of_unknown(policy: OutboundPolicy) -> &'static str {
+    match policy {
+        OutboundPolicy::AllowAny => "allow_any",
+        OutboundPolicy::RegistryOnly => "block_all",
     }
 }
 
 /// What becomes of requests for unknown hosts.
-fn catch_all(policy: OutboundPolicy) -> VirtualHost {
-    let (name, action) = match policy {
-        OutboundPolicy::AllowAny => {
-            let action = forward(cds::PASSTHROUGH.to_owned());
-            ("allow_any", Action::Route(action))
-        }
-        OutboundPolicy::RegistryOnly => {
-            let status = 502;
-            let action = DirectResponseAction {
-                status,
-                ..DirectResponseAction::default()
-            };
-            ("block_all", Action::DirectResponse(action))
-        }
+fn to_unknown(policy: OutboundPolicy) -> Route {
+    let action = match policy {
+        OutboundPolicy::AllowAny => Action::Route(http_route::forward(cds::PASSTHROUGH.to_owned())),
+        OutboundPolicy::RegistryOnly => Action::DirectResponse(DirectResponseAction {
+            status: 502,
+            ..DirectResponseAction::default()
+        }),
     };
-    let route = Route {
-        name: name.to_owned(),
+    Route {
+        name: name_of_unknown(policy).to_owned(),
         ..any_path(action)
-    };
-    VirtualHost {
-        name: name.to_owned(),
-        domains: vec!["*".to_owned()],
-        routes: vec![route],
-        include_request_attempt_count: true,
-        ..VirtualHost::default()
     }
 }
 
@@ -259,41 +239,8 @@ fn any_path(action: Action) -> Route {
     }
 }
 
-/// To a cluster, with no time limit: the mesh must not end what works.
-#[allow(
-    deprecated,
-    reason = "istiod sends it; its successor counts from another point in time"
-)]
-fn forward(cluster: String) -> RouteAction {
-    RouteAction {
-        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
-        timeout: pb::duration(Duration::ZERO),
-        max_grpc_timeout: pb::duration(Duration::ZERO),
-        ..RouteAction::default()
-    }
-}
-
-/// istiod's default: only what certainly did not reach the application, and on
-/// another endpoint than before.
-fn retries() -> RetryPolicy {
-    let previous = RetryHostPredicate {
-        name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(pb::any(
-            &PreviousHostsPredicate::default(),
-        ))),
-    };
-    RetryPolicy {
-        retry_on: "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
-            .to_owned(),
-        num_retries: pb::uint(2),
-        retry_host_predicate: vec![previous],
-        host_selection_retry_max_attempts: 5,
-        ..RetryPolicy::default()
-    }
-}
-
-fn encode(routes: &RouteConfiguration) -> EncodedResource {
+fn encode(routes: &RouteConfiguration, hosts: &[HostDraft<'_>]) -> EncodedResource {
     let name = Arc::from(routes.name.as_str());
     let kind = TypeUrl::RouteConfiguration.as_str();
-    EncodedResource::new(kind, name, &routes.encode_to_vec())
+    EncodedResource::new(kind, name, &http_route::encode(routes, hosts))
 }

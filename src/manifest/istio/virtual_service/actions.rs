@@ -58,7 +58,7 @@ struct RegexRewrite<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-pub(super) struct RetryRule<'a> {
+pub(in crate::manifest) struct RetryRule<'a> {
     attempts: Int,
     per_try_timeout: Text<'a>,
     retry_on: Text<'a>,
@@ -217,15 +217,18 @@ pub(super) fn rewrite(rewrite: &RewriteTo<'_>) -> Rewrite {
     }
 }
 
-pub(super) fn retries(rule: &RetryRule<'_>) -> Result<Retries, Problem> {
-    Ok(Retries {
-        attempts: rule.attempts.positive().unwrap_or_default(),
-        per_try_timeout: span(&rule.per_try_timeout, "retries.perTryTimeout")?,
-        retry_on: rule.retry_on.arc(),
-        remote_localities: rule.retry_remote_localities.unwrap_or_default(),
-        ignore_previous_hosts: rule.retry_ignore_previous_hosts,
-        backoff: span(&rule.backoff, "retries.backoff")?,
-    })
+impl RetryRule<'_> {
+    pub(in crate::manifest) fn read(&self, field: &str) -> Result<Retries, Problem> {
+        let time = |name: &str, text: &Text<'_>| span(text, &format!("{field}.{name}"));
+        Ok(Retries {
+            attempts: self.attempts.positive().unwrap_or_default(),
+            per_try_timeout: time("perTryTimeout", &self.per_try_timeout)?,
+            retry_on: self.retry_on.arc(),
+            remote_localities: self.retry_remote_localities.unwrap_or_default(),
+            ignore_previous_hosts: self.retry_ignore_previous_hosts,
+            backoff: time("backoff", &self.backoff)?,
+        })
+    }
 }
 
 pub(super) fn fault(rule: &FaultRule<'_>) -> Result<Fault, Problem> {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::actions::{
     Answer, Cors, FaultRule, Percentage, RedirectTo, RetryRule, RewriteTo, answer, cors, fault,
-    redirect, retries, rewrite, span,
+    redirect, rewrite, span,
 };
 use super::matches::Match;
 use super::{Reader, Target, Unknown, each, weight};
@@ -89,6 +89,7 @@ impl Reader<'_> {
                 headers: headers(item.headers.as_ref()),
             })
         })?;
+        let retries = route.retries.as_ref().map(|rule| rule.read("retries"));
         let read = HttpRoute {
             name: route.name.arc(),
             matches: each(&route.r#match, "match", |found| self.http_match(found))?,
@@ -102,7 +103,7 @@ impl Reader<'_> {
                 .transpose()?,
             rewrite: route.rewrite.as_ref().map(rewrite),
             timeout: span(&route.timeout, "timeout")?,
-            retries: route.retries.as_ref().map(retries).transpose()?,
+            retries: retries.transpose()?,
             fault: route.fault.as_ref().map(fault).transpose()?,
             mirrors: self.mirrors(route)?,
             cors: route.cors_policy.as_ref().map(cors).transpose()?,

@@ -59,7 +59,7 @@ fn exact(text: &str) -> StringMatch {
 fn short_names_mean_hosts_and_gateways_of_the_own_namespace() {
     let read = read(
         "
-  hosts: [web, web.other, '*', '*.example.com', 'fd00::1']
+  hosts: [Web, web.other, '*', '*.example.com', 'fd00::1']
   gateways: [mesh, own, ./also-own, other/named, old.ns.svc.cluster.local, older.ns]
   exportTo: [., dev]
   http: [{route: [{destination: {host: web, subset: v1, port: {number: 80}}}]}]
@@ -321,9 +321,10 @@ fn a_part_that_cannot_be_used_is_named() {
 #[test]
 fn named_gateways_decide_alone_which_proxies_a_match_is_for() {
     let labels = [("app", "web")].into_iter().collect();
+    let namespace = Namespace::from("dev");
     let source = |gateways| Source {
         labels: &labels,
-        namespace: "dev",
+        namespace: &namespace,
         gateways,
     };
     let mesh = [GatewayName::Mesh];

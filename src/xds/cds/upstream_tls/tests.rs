@@ -16,8 +16,9 @@ use crate::mesh::MeshState;
 use crate::model::{
     ClientTls, MeshConfig, PolicySettings, Protocol, Proxy, Resolution, TlsSetting, TypeUrl,
 };
+use crate::testing::gateways::auto_passthrough;
 use crate::testing::snapshot::{
-    ServiceBuilder, auto_passthrough, dialled_sidecar, external, router, service, snapshot_of,
+    ServiceBuilder, dialled_sidecar, external, router, service, snapshot_of,
 };
 use crate::xds::tests::{named, resources};
 
