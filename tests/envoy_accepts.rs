@@ -27,11 +27,12 @@ use envoy_types::pb::google::protobuf::Any;
 use isthmus::mesh::{MeshState, Snapshot};
 use isthmus::model::{
     ConnectionPool, ConsistentHash, Failover, HashKey, HashTable, InterceptionMode, LoadBalancer,
-    LocalityLb, OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, ProxyIps,
-    Resolution, RetryBudget, TargetPort, TcpKeepalive, TlsSetting, TrafficDistribution, TypeUrl,
-    Warmup, ZoneAwareLb,
+    LocalityLb, MtlsMode, OutlierDetection, PeerAuthentication, PersistentSession, PolicySettings,
+    Protocol, Proxy, ProxyIps, Resolution, RetryBudget, TargetPort, TcpKeepalive, TlsSetting,
+    TrafficDistribution, TypeUrl, Warmup, ZoneAwareLb,
 };
 use isthmus::testing::gateways::auto_passthrough;
+use isthmus::testing::inbound::{self, ingress, listening, policy};
 use isthmus::testing::snapshot::{
     ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot_of,
 };
@@ -204,12 +205,24 @@ fn services() -> Vec<ServiceBuilder> {
     all
 }
 
-fn world() -> Arc<Snapshot> {
-    let mesh = MeshState {
+fn mesh() -> MeshState {
+    MeshState {
         gateways: vec![auto_passthrough("eastwest")],
         ..MeshState::default()
+    }
+}
+
+/// A mesh in which the workloads of `ns` have this mode, and port 8001 another.
+fn under(mode: MtlsMode, other: MtlsMode) -> MeshState {
+    let policy = PeerAuthentication {
+        selector: [("app", "web")].into_iter().collect(),
+        ports: vec![(8001, other), (9999, other)],
+        ..policy("ns", mode)
     };
-    snapshot_of(mesh, services())
+    MeshState {
+        authentications: inbound::mesh([policy], []).authentications,
+        ..mesh()
+    }
 }
 
 fn decode<M: Message + Default>(resource: &EncodedResource) -> M {
@@ -346,8 +359,13 @@ fn bootstrap(resources: &ProxyResources) -> Bootstrap {
 }
 
 fn assert_accepted(proxy: Proxy) {
+    assert_accepted_in(mesh(), proxy);
+}
+
+fn assert_accepted_in(mesh: MeshState, proxy: Proxy) {
     let who = format!("{:?} {:?} {:?}", proxy.kind, proxy.interception, proxy.ips);
-    let resources = ProxyResources::new(world(), Arc::new(proxy));
+    let world: Arc<Snapshot> = snapshot_of(mesh, services());
+    let resources = ProxyResources::new(world, Arc::new(proxy));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bootstrap.pb");
     fs::write(&path, bootstrap(&resources).encode_to_vec()).expect("a written file");
@@ -410,6 +428,33 @@ fn envoy_accepts_what_sidecars_of_other_address_families_get() {
         selected(sidecar("ns")),
         &["10.0.0.1", "fd00::1"],
     ));
+}
+
+#[test]
+fn envoy_accepts_every_mode_of_mutual_tls() {
+    for (mode, other) in [
+        (MtlsMode::Strict, MtlsMode::Disable),
+        (MtlsMode::Disable, MtlsMode::Strict),
+        (MtlsMode::Permissive, MtlsMode::Strict),
+    ] {
+        assert_accepted_in(under(mode, other), selected(sidecar("ns")));
+    }
+}
+
+#[test]
+fn envoy_accepts_what_ingress_listeners_become() {
+    let endpoints = ["127.0.0.1:9", "0.0.0.0:9", "unix:///run/app", ""];
+    let listeners = (9000..).zip(endpoints).map(|(port, endpoint)| {
+        let bind = if port == 9000 { "127.0.0.7" } else { "" };
+        ingress(port, bind, endpoint)
+    });
+    let sidecars = inbound::mesh([], [listening("ns", listeners.collect())]).sidecars;
+    let mesh = || MeshState {
+        sidecars: sidecars.clone(),
+        ..mesh()
+    };
+    assert_accepted_in(mesh(), selected(dialled_sidecar("ns")));
+    assert_accepted_in(mesh(), selected(sidecar("ns")));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Reads node metadata, which clients write as they like.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+
+use serde::Deserialize;
 
 use super::NodeError;
 use crate::model::{Labels, printable};
@@ -83,6 +85,22 @@ impl<'a> Metadata<'a> {
         }
     }
 
+    /// The named ports of a pod: JSON inside of a string.
+    pub(super) fn named_ports(self, key: &'static str) -> Result<NamedPorts, NodeError> {
+        const EXPECTED: &str = "a JSON list of ports with name and containerPort";
+        let text = self.text(key)?;
+        if text.is_empty() {
+            return Ok(Arc::default());
+        }
+        let Ok(ports) = serde_json::from_str::<Vec<PodPort>>(text) else {
+            let found = Kind::StringValue(text.to_owned());
+            return Err(wrong(key, EXPECTED, &found));
+        };
+        let named = ports.into_iter().filter(|port| !port.name.is_empty());
+        let named = named.map(|port| (Arc::from(port.name), port.container_port));
+        Ok(named.collect())
+    }
+
     /// A map of strings.
     pub(super) fn labels(self, key: &'static str) -> Result<Labels, NodeError> {
         const EXPECTED: &str = "a map of strings";
@@ -99,6 +117,18 @@ impl<'a> Metadata<'a> {
         };
         fields.iter().map(pair).collect()
     }
+}
+
+/// Ports by name.
+type NamedPorts = Arc<[(Arc<str>, u16)]>;
+
+/// One entry of `POD_PORTS`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodPort {
+    #[serde(default)]
+    name: String,
+    container_port: u16,
 }
 
 fn wrong(key: &'static str, expected: &'static str, found: &Kind) -> NodeError {

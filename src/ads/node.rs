@@ -102,6 +102,7 @@ pub fn parse_node(node: &Node) -> Result<Proxy, NodeError> {
         interception: interception(meta.text("INTERCEPTION_MODE")?),
         unprivileged: meta.flag("UNPRIVILEGED_POD")?,
         own_ports: own_ports(meta)?,
+        pod_ports: meta.named_ports("POD_PORTS")?,
         http_proxy_port: meta.port("HTTP_PROXY_PORT")?,
         version: text("ISTIO_VERSION")?,
         extensions: Arc::new(extensions(node)),

@@ -134,6 +134,7 @@ struct Subscriptions {
     eds: Subscription,
     lds: Subscription,
     rds: Subscription,
+    nds: Subscription,
 }
 
 impl Subscriptions {
@@ -143,6 +144,7 @@ impl Subscriptions {
             TypeUrl::ClusterLoadAssignment => &self.eds,
             TypeUrl::Listener => &self.lds,
             TypeUrl::RouteConfiguration => &self.rds,
+            TypeUrl::NameTable => &self.nds,
         }
     }
 
@@ -152,6 +154,7 @@ impl Subscriptions {
             TypeUrl::ClusterLoadAssignment => &mut self.eds,
             TypeUrl::Listener => &mut self.lds,
             TypeUrl::RouteConfiguration => &mut self.rds,
+            TypeUrl::NameTable => &mut self.nds,
         }
     }
 
@@ -275,23 +278,30 @@ impl Session {
         let Some((_, pod)) = &self.proxy else {
             return;
         };
-        let Subscriptions { cds, eds, lds, rds } = &mut self.types;
-        let (config, endpoints) = match changes {
+        let Subscriptions {
+            cds,
+            eds,
+            lds,
+            rds,
+            nds,
+        } = &mut self.types;
+        let (config, names, endpoints) = match changes {
             Changes::Nothing => return,
-            Changes::Unknown => (true, true),
-            Changes::Since(set) if set.workloads.contains(pod) => (true, true),
+            Changes::Unknown => (true, true, true),
+            Changes::Since(set) if set.workloads.contains(pod) => (true, true, true),
             Changes::Since(set) => {
                 if eds.active && !set.all_endpoints {
                     for host in &set.hosts {
                         eds.entries.mark_host(host, &mut eds.due);
                     }
                 }
-                (set.config, set.all_endpoints)
+                (set.config, set.config || set.names, set.all_endpoints)
             }
         };
         for sub in [cds, lds, rds] {
             sub.look |= config && sub.active;
         }
+        nds.look |= names && nds.active;
         eds.look |= endpoints && eds.active;
     }
 
@@ -344,7 +354,13 @@ impl Session {
         phase: Phase,
         resources: &dyn Resources,
     ) -> Option<Outgoing> {
-        let Subscriptions { cds, eds, lds, rds } = &mut self.types;
+        let Subscriptions {
+            cds,
+            eds,
+            lds,
+            rds,
+            nds,
+        } = &mut self.types;
         let none = BTreeSet::new();
         let (sub, later) = match kind {
             TypeUrl::Cluster => (cds, &none),
@@ -360,6 +376,7 @@ impl Session {
             }
             TypeUrl::Listener => (lds, &none),
             TypeUrl::RouteConfiguration => (rds, &none),
+            TypeUrl::NameTable => (nds, &none),
         };
         let first = sub.sent.is_none();
         let all = sub.wildcard.then(|| resources.all(kind));

@@ -14,6 +14,9 @@ pub struct ChangeSet {
     /// Services, rules, scopes, gateways or mesh settings: CDS, LDS and RDS may
     /// differ.
     pub config: bool,
+    /// Endpoints that have names of their own: name tables may differ, beside
+    /// what `config` says.
+    pub names: bool,
     /// Every endpoint answer may differ.
     pub all_endpoints: bool,
     /// Hosts whose endpoint answers may differ.
@@ -26,12 +29,17 @@ pub struct ChangeSet {
 impl ChangeSet {
     /// Whether nothing changed: no publish is due.
     pub fn is_empty(&self) -> bool {
-        !self.config && !self.all_endpoints && self.hosts.is_empty() && self.workloads.is_empty()
+        !self.config
+            && !self.names
+            && !self.all_endpoints
+            && self.hosts.is_empty()
+            && self.workloads.is_empty()
     }
 
     /// Adds the changes of `other`.
     pub fn merge(&mut self, other: &ChangeSet) {
         self.config |= other.config;
+        self.names |= other.names;
         self.all_endpoints |= other.all_endpoints;
         self.hosts.extend(other.hosts.iter().cloned());
         self.workloads.extend(other.workloads.iter().cloned());

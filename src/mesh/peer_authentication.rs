@@ -3,14 +3,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use foldhash::fast::FixedState;
 
 use crate::model::{Labels, MtlsMode, Namespace, PeerAuthentication};
 
 /// Policies of one namespace.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 struct Policies {
     /// Mode of its oldest policy without selector.
     mode: Option<MtlsMode>,
@@ -18,8 +21,16 @@ struct Policies {
     selecting: Vec<Arc<PeerAuthentication>>,
 }
 
+impl Policies {
+    /// The oldest policy that selects a workload with these labels.
+    fn for_workload(&self, labels: &Labels) -> Option<&Arc<PeerAuthentication>> {
+        let mut selecting = self.selecting.iter();
+        selecting.find(|policy| labels.contains_all(&policy.selector))
+    }
+}
+
 /// All `PeerAuthentication`s of the mesh.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PeerAuthentications {
     mesh: MtlsMode,
     namespaces: HashMap<Namespace, Policies, FixedState>,
@@ -57,14 +68,27 @@ impl PeerAuthentications {
             return inherited;
         };
         let inherited = policies.mode.unwrap_or_default().or(inherited);
-        let selecting = policies.selecting.iter();
-        let mut selecting = selecting.filter(|policy| labels.contains_all(&policy.selector));
-        let Some(policy) = selecting.next() else {
+        let Some(policy) = policies.for_workload(labels) else {
             return inherited;
         };
         let for_port = policy.ports.iter().find(|(number, _)| *number == port);
         let for_port = for_port.map_or(MtlsMode::Unset, |(_, mode)| *mode);
         for_port.or(policy.mode).or(inherited)
+    }
+
+    /// The ports that a workload's policy names, sorted.
+    pub fn ports(&self, namespace: &str, labels: &Labels) -> BTreeSet<u16> {
+        let of_namespace = self.namespaces.get(namespace);
+        let policy = of_namespace.and_then(|policies| policies.for_workload(labels));
+        let ports = policy.into_iter().flat_map(|policy| &policy.ports);
+        ports.map(|(number, _)| *number).collect()
+    }
+
+    /// The labels by which policies of a namespace select workloads.
+    pub fn selecting_labels(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        let policies = self.namespaces.get(namespace).into_iter();
+        let selecting = policies.flat_map(|policies| &policies.selecting);
+        selecting.flat_map(|policy| policy.selector.iter().map(|(name, _)| &**name))
     }
 
     /// Whether mTLS is off for `target_port` of a workload (split-horizon §1.5).

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
-    ChangeLog, ChangeSet, Changes, ServiceState, VirtualServices,
+    ChangeLog, ChangeSet, Changes, PeerAuthentications, ServiceState, VirtualServices,
     sharded::{Sharded, Workloads},
 };
 use crate::model::{
@@ -46,6 +46,8 @@ pub struct MeshState {
     pub sidecars: BTreeMap<Namespace, Vec<Arc<Sidecar>>>,
     /// Istio `Gateway`s, oldest first.
     pub gateways: Vec<Arc<Gateway>>,
+    /// `PeerAuthentication`s.
+    pub authentications: Arc<PeerAuthentications>,
     /// `VirtualService`s.
     pub virtual_services: VirtualServices,
 }
@@ -118,6 +120,7 @@ pub struct Snapshot {
     pub(super) workloads: Workloads,
     pub(super) mesh: Arc<MeshState>,
     pub(super) memo: Arc<ConfigMemo>,
+    pub(super) names: Arc<ConfigMemo>,
     pub(super) log: ChangeLog,
 }
 
@@ -157,6 +160,12 @@ impl Snapshot {
         &self.memo
     }
 
+    /// Values derived from the configuration and from the endpoints of services
+    /// that have no address of their own.
+    pub fn names(&self) -> &ConfigMemo {
+        &self.names
+    }
+
     /// What changed after `seen`.
     pub fn changes_since(&self, seen: Generation) -> Changes {
         self.log.since(seen, self.generation)
@@ -180,6 +189,9 @@ impl Snapshot {
         }
         if update.changes.config {
             next.memo = Arc::default();
+        }
+        if update.changes.config || update.changes.names {
+            next.names = Arc::default();
         }
         next.log = self.log.with(next.generation, update.changes);
         next

@@ -84,6 +84,7 @@ impl WorkloadSources<'_> {
             tls_mode: TlsMode::parse(template.labels.get(TLS_MODE).unwrap_or_default()),
             identity: interner.text(&identity),
             node: Arc::clone(&pod.node),
+            dns_name: Arc::clone(&pod.dns_name),
             draining: self.features.is_draining(&template.labels),
             metadata: interner.text(&metadata),
             ports: Arc::clone(&template.ports),

@@ -117,6 +117,8 @@ pub struct Workload {
     pub identity: Arc<str>,
     /// The node it runs on; empty when unknown.
     pub node: Arc<str>,
+    /// Its name below the domain of a headless service; empty where it has none.
+    pub dns_name: Arc<str>,
     /// Its labels say that it is draining (`PILOT_DRAINING_LABEL`). Told apart
     /// here, because every endpoint answer asks.
     pub draining: bool,

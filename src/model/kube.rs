@@ -138,6 +138,9 @@ pub struct Pod {
     pub node: Arc<str>,
     /// `spec.serviceAccountName`.
     pub service_account: Arc<str>,
+    /// Its name below the domain of its service: `hostname.subdomain`; empty
+    /// where it has none.
+    pub dns_name: Arc<str>,
     /// Owning workload's name where an owner reference tells it, else the pod's.
     pub workload_name: Arc<str>,
     /// Condition `Ready`.

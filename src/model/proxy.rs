@@ -91,6 +91,8 @@ pub struct Proxy {
     pub unprivileged: bool,
     /// `ENVOY_STATUS_PORT` and `ENVOY_PROMETHEUS_PORT`: ports it has bound itself.
     pub own_ports: BTreeSet<u16>,
+    /// `POD_PORTS`: the named ports of its pod, for as long as the pod is unknown.
+    pub pod_ports: Arc<[(Arc<str>, u16)]>,
     /// `HTTP_PROXY_PORT`, if set.
     pub http_proxy_port: Option<u16>,
     /// `ISTIO_VERSION`; empty when unknown.

@@ -15,15 +15,18 @@ pub enum TypeUrl {
     Listener,
     /// RDS.
     RouteConfiguration,
+    /// NDS: one resource without a name, for the DNS server of an agent.
+    NameTable,
 }
 
 impl TypeUrl {
     /// All types, in push order.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Cluster,
         Self::ClusterLoadAssignment,
         Self::Listener,
         Self::RouteConfiguration,
+        Self::NameTable,
     ];
 
     /// The type named by a request, if isthmus serves it.
@@ -42,22 +45,25 @@ impl TypeUrl {
             Self::RouteConfiguration => {
                 "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
             }
+            Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
         }
     }
 
-    /// The short name used in metrics and logs: `cds`, `eds`, `lds`, `rds`.
+    /// The short name used in metrics and logs: `cds`, `eds`, `lds`, `rds`, `nds`.
     pub fn short(self) -> &'static str {
         match self {
             Self::Cluster => "cds",
             Self::ClusterLoadAssignment => "eds",
             Self::Listener => "lds",
             Self::RouteConfiguration => "rds",
+            Self::NameTable => "nds",
         }
     }
 
-    /// Whether "no names" means "all resources" (xDS: CDS and LDS only).
+    /// Whether "no names" means "all resources" (xDS: CDS and LDS; an agent asks
+    /// for its name table without a name too).
     pub fn has_wildcard(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::NameTable)
     }
 }
 

@@ -75,7 +75,7 @@ impl Resources for FakeWorld {
         let empty = || match kind {
             TypeUrl::ClusterLoadAssignment => name.parse::<ClusterName>().is_ok(),
             TypeUrl::RouteConfiguration => true,
-            TypeUrl::Cluster | TypeUrl::Listener => false,
+            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::NameTable => false,
         };
         known
             .map(Arc::clone)

@@ -6,6 +6,7 @@ pub mod ads_world;
 pub mod client;
 pub mod gateways;
 pub mod identity;
+pub mod inbound;
 pub mod record;
 pub mod secure;
 pub mod snapshot;

@@ -147,7 +147,9 @@ impl ServiceBuilder {
         self.endpoint_of(address, port, port_name, workload)
     }
 
-    fn endpoint_of(
+    /// As [`Self::endpoint`], of this workload; in [`CLUSTER`] where it names none.
+    #[must_use]
+    pub fn endpoint_of(
         mut self,
         address: &str,
         port: u16,
@@ -164,7 +166,11 @@ impl ServiceBuilder {
             weight: 1,
             port_name: Arc::from(port_name),
             workload: Arc::new(Workload {
-                cluster: ClusterId::from(CLUSTER),
+                cluster: if workload.cluster.is_empty() {
+                    ClusterId::from(CLUSTER)
+                } else {
+                    workload.cluster.clone()
+                },
                 ..workload
             }),
         });
@@ -246,6 +252,7 @@ pub fn sidecar(namespace: &str) -> Proxy {
         interception: InterceptionMode::Redirect,
         unprivileged: false,
         own_ports: BTreeSet::new(),
+        pod_ports: Arc::default(),
         http_proxy_port: None,
         version: Arc::default(),
         extensions: Arc::default(),

@@ -338,6 +338,7 @@ pub fn proxy(network: &str, cluster: &str) -> Proxy {
         interception: InterceptionMode::Redirect,
         unprivileged: false,
         own_ports: BTreeSet::new(),
+        pod_ports: Arc::default(),
         http_proxy_port: None,
         version: Arc::default(),
         extensions: Arc::default(),

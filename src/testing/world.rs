@@ -194,6 +194,7 @@ pub fn pod(name: &str, ip: &str, own: &[(&str, &str)]) -> Pod {
         ips: vec![ip.parse().expect("an IP address")],
         node: Arc::from("node-1"),
         service_account: Arc::from("default"),
+        dns_name: Arc::from(""),
         workload_name: Arc::from(name.rsplit_once('-').map_or(name, |(owner, _)| owner)),
         ready: true,
         terminating: false,

@@ -55,10 +55,10 @@ impl Client {
         pairs.map(|(k, v)| (Arc::clone(k), Arc::clone(v))).collect()
     }
 
-    /// Named ports of its pod.
+    /// Named ports of its pod; as it says itself where the pod is not known yet.
     pub(super) fn named_ports(&self) -> Arc<[(Arc<str>, u16)]> {
-        let ports = self.workload.as_ref().map(|w| Arc::clone(&w.ports));
-        ports.unwrap_or_default()
+        let known = self.workload.as_ref().map(|w| &w.ports);
+        Arc::clone(known.unwrap_or(&self.proxy.pod_ports))
     }
 
     /// Whether a `WorkloadEntry` describes its workload: it has no node.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::client::Client;
-use super::{cds, eds, lds, rds};
+use super::{cds, eds, lds, nds, rds};
 use crate::mesh::{EdsKey, ServiceState, Snapshot};
 use crate::model::{ClusterName, Proxy, TypeUrl};
 use crate::wire::EncodedResource;
@@ -31,6 +31,7 @@ impl ProxyResources {
         match kind {
             TypeUrl::Cluster => cds::list(&self.client),
             TypeUrl::Listener => lds::list(&self.client),
+            TypeUrl::NameTable => nds::list(&self.client),
             TypeUrl::ClusterLoadAssignment | TypeUrl::RouteConfiguration => Arc::from([]),
         }
     }
@@ -40,7 +41,7 @@ impl ProxyResources {
     /// with no endpoints, or no virtual hosts.
     pub fn named(&self, kind: TypeUrl, name: &str) -> Option<Arc<EncodedResource>> {
         match kind {
-            TypeUrl::Cluster | TypeUrl::Listener => {
+            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::NameTable => {
                 let all = self.all(kind);
                 let at = all.binary_search_by(|r| (**r.name()).cmp(name)).ok()?;
                 all.get(at).cloned()

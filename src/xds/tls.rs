@@ -1,6 +1,6 @@
 //! TLS contexts of the mesh: what goes into clusters and listeners alike.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use envoy_types::pb::envoy::config::core::v3::{
     ApiConfigSource, ApiVersion, ConfigSource, GrpcService, TransportSocket,
@@ -12,8 +12,8 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::extensions::transport_sockets::{
     raw_buffer::v3::RawBuffer,
     tls::v3::{
-        CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
-        TlsParameters,
+        CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+        SubjectAltNameMatcher, TlsParameters,
         common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
         subject_alt_name_matcher::SanType,
         tls_parameters::TlsProtocol,
@@ -23,6 +23,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher:
 use prost::{Message, Name};
 
 use super::pb;
+use crate::model::MeshConfig;
 
 /// The cluster of an Envoy's bootstrap that its agent serves secrets on.
 const SDS_CLUSTER: &str = "sds-grpc";
@@ -30,6 +31,16 @@ const SDS_CLUSTER: &str = "sds-grpc";
 pub(super) const WORKLOAD: &str = "default";
 /// The mesh's roots.
 pub(super) const ROOTS: &str = "ROOTCA";
+
+/// Cipher suites of TLS 1.2 between peers (istiod: `SupportedCiphers`).
+const CIPHER_SUITES: [&str; 6] = [
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+];
 
 /// TLS 1.2 to 1.3, the workload certificate, and peers of the mesh with one of
 /// these names (any, where there are none).
@@ -39,6 +50,26 @@ pub(super) fn mesh(peers: Vec<SubjectAltNameMatcher>, alpn: &[&str]) -> CommonTl
         validation_context_type: Some(validated_by(secret(ROOTS), peers)),
         alpn_protocols: alpn.iter().map(|name| (*name).to_owned()).collect(),
         ..with_versions()
+    }
+}
+
+/// Mesh mTLS that ends here: the workload certificate, and callers of one of
+/// these trust domains. TLS 1.2 with ciphers that keep secrets and no others.
+pub(super) fn mesh_server(mesh: &MeshConfig, alpn: &[&str]) -> DownstreamTlsContext {
+    let domains = std::iter::once(&mesh.trust_domain).chain(&mesh.trust_domain_aliases);
+    let domains: BTreeSet<&str> = domains.map(|domain| &**domain).collect();
+    let callers = domains.into_iter().map(|domain| {
+        let pattern = MatchPattern::Prefix(format!("spiffe://{domain}/"));
+        matching(SanType::Uri, pattern)
+    });
+    let mut common = self::mesh(callers.collect(), alpn);
+    if let Some(params) = &mut common.tls_params {
+        params.cipher_suites = CIPHER_SUITES.map(str::to_owned).to_vec();
+    }
+    DownstreamTlsContext {
+        common_tls_context: Some(common),
+        require_client_certificate: pb::boolean(true),
+        ..DownstreamTlsContext::default()
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use envoy_types::pb::google::protobuf::Any;
+
+use super::pb;
 use crate::wire::proto;
 
 /// Fields of a `Struct`.
@@ -50,6 +53,18 @@ pub(super) fn istio_metadata(fields: &Fields) -> Vec<u8> {
     let mut out = Vec::new();
     put_entry(&mut out, "istio", &encode_struct(fields));
     out
+}
+
+/// Name and configuration of istio's metadata exchange for TCP, which clusters
+/// and listeners carry.
+pub(super) fn metadata_exchange() -> (&'static str, Any) {
+    let config = Fields::from([
+        ("enable_discovery", Value::Bool(true)),
+        ("protocol", Value::Text("istio-peer-exchange".to_owned())),
+    ]);
+    let type_url = "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange";
+    let config = pb::typed_struct(type_url, encode_struct(&config));
+    ("istio.metadata_exchange", config)
 }
 
 /// Field 1 of a message: a map entry.

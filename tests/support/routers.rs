@@ -38,6 +38,7 @@ fn normalise(configuration: &mut Configuration) {
             drop_istios_filters(fields);
             type_names(fields);
             keep_mesh_protocol(fields);
+            drop_whole_ejection(fields);
         });
     }
     for listener in configuration.get_mut("lds").into_iter().flatten() {
@@ -79,6 +80,14 @@ fn type_names(fields: &mut Map<String, Value>) {
 fn keep_mesh_protocol(fields: &mut Map<String, Value>) {
     if let Some(Value::Array(offered)) = fields.get_mut("alpn_protocols") {
         offered.retain(|protocol| protocol == "istio");
+    }
+}
+
+/// With today's Envoy nothing is ejected in a small cluster unless all of it may
+/// be, so that is sent where a rule wants failover and names no share.
+fn drop_whole_ejection(fields: &mut Map<String, Value>) {
+    if fields.get("max_ejection_percent") == Some(&json!(100)) {
+        fields.remove("max_ejection_percent");
     }
 }
 

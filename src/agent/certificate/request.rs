@@ -32,7 +32,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum RequestError {
+pub(in crate::agent) enum RequestError {
     /// The service cannot be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -137,7 +137,7 @@ fn metadata(signer: &str) -> Struct {
 }
 
 async fn headers(authority: &Authority, into: &mut MetadataMap) -> Result<(), RequestError> {
-    for (name, value) in &authority.headers {
+    for (name, value) in &authority.headers.0 {
         let name = MetadataKey::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, MetadataValue::try_from(value)) {
             into.insert(name, value);
@@ -151,7 +151,7 @@ async fn headers(authority: &Authority, into: &mut MetadataMap) -> Result<(), Re
 
 /// The token of a file as a header; none where there is no file: a certificate
 /// may say enough.
-pub(super) async fn bearer(
+pub(in crate::agent) async fn bearer(
     path: &Path,
 ) -> Result<Option<MetadataValue<tonic::metadata::Ascii>>, RequestError> {
     let unreadable = |source| RequestError::Token {

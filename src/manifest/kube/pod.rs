@@ -17,6 +17,8 @@ use crate::model::{ObjectKind, Pod};
 struct Spec<'a> {
     node_name: Text<'a>,
     service_account_name: Text<'a>,
+    hostname: Text<'a>,
+    subdomain: Text<'a>,
     containers: List<Container<'a>>,
     init_containers: List<Container<'a>>,
 }
@@ -72,12 +74,20 @@ pub(in crate::manifest) fn read(json: &[u8], scope: &mut Scope<'_>) -> Result<Po
         ips,
         node: spec.node_name.arc(),
         service_account: spec.service_account_name.arc(),
+        dns_name: Arc::from(dns_name(&spec, &metadata.name)),
         workload_name: Arc::from(workload_name(&metadata)),
         ready: status.conditions.iter().any(|c| c.holds("Ready")),
         terminating: metadata.deletion_timestamp.is_some(),
         finished: matches!(&*status.phase, "Succeeded" | "Failed"),
         container_ports: container_ports(&spec),
     })
+}
+
+/// What cluster DNS calls a pod of a headless service, without the domain.
+fn dns_name(spec: &Spec<'_>, pod: &str) -> String {
+    let hostname = spec.hostname.filled().unwrap_or(pod);
+    let subdomain = spec.subdomain.filled();
+    subdomain.map_or_else(String::new, |name| format!("{hostname}.{name}"))
 }
 
 /// The workload a pod belongs to, guessed as istiod does

@@ -31,7 +31,7 @@ pub(super) struct ConfigObjects {
     pub(super) gateways: Store<Gateway>,
     pub(super) virtual_services: Store<VirtualService>,
     pub(super) merged_rules: Rules,
-    pub(super) authentications: PeerAuthentications,
+    pub(super) authentications: Arc<PeerAuthentications>,
     pub(super) entries: Entries,
 }
 

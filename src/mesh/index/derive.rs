@@ -75,7 +75,12 @@ impl Index {
         let policies = self.config.peers.values();
         let policies = policies.filter(|p| self.reads_config_of(&p.meta.namespace));
         let root = &self.mesh.root_namespace;
-        self.config.authentications = PeerAuthentications::new(policies.cloned(), root);
+        let new = PeerAuthentications::new(policies.cloned(), root);
+        if new == *self.config.authentications {
+            return;
+        }
+        self.config.authentications = Arc::new(new);
+        self.dirty.mesh = true;
         if namespaces.contains(root) {
             self.dirty.every_service(Need::ENDPOINTS);
             return;
@@ -156,6 +161,7 @@ impl Index {
             features: Arc::clone(&self.features),
             sidecars,
             gateways,
+            authentications: Arc::clone(&self.config.authentications),
             virtual_services: self.virtual_services(),
         };
         let old = self.snapshot.mesh();

@@ -8,7 +8,9 @@ use std::{
 use foldhash::fast::FixedState;
 
 use crate::mesh::{ChangeSet, ServiceState};
-use crate::model::{Hostname, NetworkId, NetworkTable, Resolution, Service, ServiceKey};
+use crate::model::{
+    Hostname, Labels, NetworkId, NetworkTable, Provider, Resolution, Service, ServiceKey,
+};
 
 /// Which services have endpoints on a network: those that a change of its
 /// gateways touches.
@@ -57,11 +59,13 @@ pub(super) fn networks_of(state: &ServiceState) -> BTreeSet<NetworkId> {
 pub(super) struct Told {
     endpoints: bool,
     config: bool,
+    names: bool,
 }
 
 impl Told {
     pub(super) fn add_to(self, host: &Hostname, changes: &mut ChangeSet) {
         changes.config |= self.config;
+        changes.names |= self.names;
         if self.endpoints {
             changes.hosts.insert(host.clone());
         }
@@ -76,6 +80,7 @@ pub(super) fn difference(old: Option<&ServiceState>, new: Option<&ServiceState>)
             return Told {
                 endpoints: true,
                 config: true,
+                names: true,
             };
         }
     };
@@ -87,6 +92,8 @@ pub(super) fn difference(old: Option<&ServiceState>, new: Option<&ServiceState>)
         config: defined
             || ((moved || rerouted) && carries_endpoints(&new.service))
             || peers_differ(old, new),
+        // The endpoints of a headless service are its addresses.
+        names: defined || (moved && new.service.resolution == Resolution::Passthrough),
     }
 }
 
@@ -101,8 +108,13 @@ fn agree(old: &Arc<NetworkTable>, new: &Arc<NetworkTable>, of: &ServiceState) ->
         && (changed.is_empty() || networks_of(of).iter().all(|n| !changed.contains(n)))
 }
 
-/// Whether its endpoints stand in CDS or, for headless TCP, in LDS.
+/// Whether its endpoints stand in CDS or, for headless TCP, in LDS. Those of a
+/// Service without selector say which pods it leads into.
 fn carries_endpoints(service: &Service) -> bool {
+    let mut selectors = service.registrations.values().map(|here| &here.selector);
+    if service.provider == Provider::Kubernetes && selectors.any(Labels::is_empty) {
+        return true;
+    }
     match service.resolution {
         Resolution::Dns | Resolution::DnsRoundRobin => true,
         Resolution::Passthrough => service.tcp_ports().any(|p| !p.protocol.is_http()),

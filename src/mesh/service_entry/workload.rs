@@ -65,6 +65,7 @@ pub(super) fn of_target(
         tls_mode: tls_mode(target),
         identity: identity(target, names.namespace, &source.mesh.trust_domain),
         node: Arc::from(""),
+        dns_name: Arc::from(""),
         ports: target.ports.iter().cloned().collect(),
         metadata,
     }

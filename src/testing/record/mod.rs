@@ -6,6 +6,7 @@
 
 mod answers;
 mod client;
+mod config;
 mod json;
 mod live;
 mod scenario;
@@ -14,5 +15,6 @@ mod tests;
 
 pub use answers::{Answers, Group, Target};
 pub use client::{RecordError, Recording, record};
+pub use config::Configuration;
 pub use json::AnswersError;
 pub use scenario::{ControlPlane, Scenario, ScenarioError};

@@ -159,17 +159,10 @@ impl Draft {
 
     /// Adds istio's TCP metadata exchange, which upstream Envoy does not have.
     pub(super) fn exchange_metadata(&mut self) {
-        let config = Fields::from([
-            ("enable_discovery", Value::Bool(true)),
-            ("protocol", Value::Text("istio-peer-exchange".to_owned())),
-        ]);
-        let typed_config = pb::typed_struct(
-            "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange",
-            value::encode_struct(&config),
-        );
+        let (name, config) = value::metadata_exchange();
         self.cluster.filters.push(Filter {
-            name: "istio.metadata_exchange".to_owned(),
-            typed_config: Some(typed_config),
+            name: name.to_owned(),
+            typed_config: Some(config),
             ..Filter::default()
         });
     }

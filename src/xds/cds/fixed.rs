@@ -17,7 +17,7 @@ pub(in crate::xds) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Where traffic to unknown destinations goes.
 pub(in crate::xds) const PASSTHROUGH: &str = "PassthroughCluster";
 /// Where inbound traffic to ports of no service goes.
-const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+pub(in crate::xds) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 
 /// Source addresses that iptables lets through to the application: without
 /// them the connection would come back to the proxy.

@@ -15,19 +15,18 @@ mod upstream_tls;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
-pub(super) use fixed::{BLACK_HOLE, PASSTHROUGH};
-use inbound::InboundClass;
-
 use super::client::Client;
+use super::inbound::InboundClass;
 use super::resources::{ResourceList, sorted};
 use super::{eds, gateway};
 use crate::mesh::{ClusterKey, EdsKey, MemoKey, Scope, ServiceState, Snapshot};
 use crate::model::{
-    ClusterName, Hostname, InterceptionMode, IpFamily, IstioFilters, Labels, Namespace,
-    NetworkView, NodeKind,
+    ClusterName, Hostname, IpFamily, IstioFilters, Labels, Namespace, NetworkView, NodeKind,
 };
 use crate::wire::EncodedResource;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
+pub(super) use fixed::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
+pub(super) use inbound::name as inbound_name;
 
 /// Whether endpoint answers are asked for this service: not where its clusters
 /// carry their endpoints themselves.
@@ -43,6 +42,10 @@ struct ListKey {
 }
 
 impl MemoKey for ListKey {
+    type Value = ResourceList;
+}
+
+impl MemoKey for OutboundClass {
     type Value = ResourceList;
 }
 
@@ -80,9 +83,7 @@ pub(super) fn list(client: &Client) -> ResourceList {
         },
         dns,
     };
-    let intercepts = client.proxy.kind == NodeKind::Sidecar
-        && client.proxy.interception != InterceptionMode::None;
-    let inbound = intercepts.then(|| InboundClass::of(client));
+    let inbound = InboundClass::of(client);
     let key = ListKey { outbound, inbound };
     let list = client
         .snapshot
@@ -91,9 +92,19 @@ pub(super) fn list(client: &Client) -> ResourceList {
     Arc::clone(&list)
 }
 
+/// Both sides of a proxy, each shared by all that have it.
 fn build(client: &Client, key: &ListKey) -> ResourceList {
+    let memo = client.snapshot.memo();
+    let outbound = memo.get_or_make(key.outbound.clone(), |class| outbound(client, class));
+    let Some(class) = &key.inbound else {
+        return Arc::clone(&outbound);
+    };
+    let inbound = inbound::list(client, class);
+    sorted(outbound.iter().chain(inbound.iter()).cloned().collect())
+}
+
+fn outbound(client: &Client, class: &OutboundClass) -> ResourceList {
     let timeout = client.snapshot.mesh().config.connect_timeout;
-    let class = &key.outbound;
     let mut all = Vec::new();
     for state in client.scope.services(&client.snapshot) {
         append_service(&mut all, &state, class, &client.scope);
@@ -101,10 +112,6 @@ fn build(client: &Client, key: &ListKey) -> ResourceList {
     let mut own = vec![fixed::black_hole(timeout)];
     if class.kind == NodeKind::Sidecar {
         own.push(fixed::passthrough(timeout, class.filters));
-    }
-    if let Some(inbound) = &key.inbound {
-        own.push(fixed::inbound_passthrough(timeout, inbound.family));
-        own.extend(inbound::clusters(&client.snapshot, inbound));
     }
     all.extend(own.into_iter().map(Arc::new));
     sorted(all)
@@ -225,19 +232,4 @@ fn rule_labels(client: &Client) -> Labels {
     } else {
         Labels::default()
     }
-}
-
-/// The ports behind the Services in front of a router.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct TargetPorts(InboundClass);
-
-impl MemoKey for TargetPorts {
-    type Value = Arc<[(u16, u16)]>;
-}
-
-/// Pairs of a service port that leads to the proxy, and its port behind it.
-pub(super) fn target_ports(client: &Client) -> Arc<[(u16, u16)]> {
-    let key = TargetPorts(InboundClass::of(client));
-    let find = |key: &TargetPorts| inbound::target_ports(&client.snapshot, &key.0);
-    Arc::clone(&client.snapshot.memo().get_or_make(key, find))
 }

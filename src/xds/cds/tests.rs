@@ -12,17 +12,15 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::{
 };
 use prost::Message;
 
-use super::inbound::{self, InboundClass};
 use crate::mesh::{MeshState, Snapshot, Update};
 use crate::model::{
-    ConnectionPool, Failover, Features, InterceptionMode, IpFamily, LoadBalancer, LocalityLb,
-    MeshConfig, OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, Resolution,
-    TargetPort, TlsSetting, TrafficDistribution, TypeUrl,
+    ConnectionPool, Failover, Features, InterceptionMode, LoadBalancer, LocalityLb, MeshConfig,
+    OutlierDetection, PersistentSession, PolicySettings, Protocol, Proxy, Resolution, TargetPort,
+    TlsSetting, TrafficDistribution, TypeUrl,
 };
 use crate::testing::gateways::auto_passthrough;
 use crate::testing::snapshot::{
-    CLUSTER, ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot,
-    snapshot_of,
+    ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot, snapshot_of,
 };
 use crate::xds::tests::{decode, named, names, resources};
 use std::sync::Arc;
@@ -508,44 +506,4 @@ fn a_dns_cluster_whose_endpoints_are_out_of_reach_stays_without_them() {
         gateway(),
     );
     assert!(!logical.contains(&name.to_owned()), "{logical:?}");
-}
-
-#[test]
-fn a_workload_entry_says_itself_where_it_serves() {
-    let selector = [("app", "vm")];
-    let targets = [(80, TargetPort::Number(8080)), (81, TargetPort::Number(81))];
-    let web = web().selects(&selector, &targets);
-    let entry = external("vm.example.com", "ns", Resolution::ClientSideLb)
-        .port("admin", 81, Protocol::Http)
-        .selects(&selector, &targets);
-    let headless = service("db", "ns")
-        .port("tcp", 90, Protocol::Tcp)
-        .selects(&selector, &[(90, TargetPort::Number(90))])
-        .with(|s| s.resolution = Resolution::Passthrough);
-    let services = [web, entry, headless];
-    let class = |by_entry| InboundClass {
-        cluster: CLUSTER.into(),
-        namespace: "ns".into(),
-        labels: selector.into_iter().collect(),
-        ports: [("http".into(), 7001), ("admin".into(), 7002)].into(),
-        by_entry,
-        family: IpFamily::V4,
-    };
-    let names = |by_entry, service_entries_select_pods| -> Vec<_> {
-        let features = Features {
-            service_entries_select_pods,
-            ..Features::default()
-        };
-        let mesh = MeshState {
-            features: Arc::new(features),
-            ..MeshState::default()
-        };
-        let made = inbound::clusters(&snapshot_of(mesh, services.clone()), &class(by_entry));
-        made.iter().map(|c| c.name().to_string()).collect()
-    };
-    assert_eq!(names(true, false), ["inbound|7001||", "inbound|7002||"]);
-    // A pod serves a Service where the Service says.
-    let pod = ["inbound|90||", "inbound|7002||", "inbound|8080||"];
-    assert_eq!(names(false, true), pod);
-    assert_eq!(names(false, false), ["inbound|90||", "inbound|8080||"]);
 }

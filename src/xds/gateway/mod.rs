@@ -17,8 +17,8 @@ use std::sync::Arc;
 use listener::Address;
 use merged::Merged;
 
-use super::cds;
 use super::client::Client;
+use super::inbound;
 use super::resources::{ResourceList, sorted};
 use crate::mesh::MemoKey;
 use crate::model::{IpFamily, IstioFilters, Labels, Namespace, NodeKind};
@@ -45,7 +45,7 @@ impl RouterClass {
         let gateways: Vec<_> = selecting.map(|(at, _)| at).collect();
         let targets = match gateways.as_slice() {
             [] => Arc::default(),
-            _ => cds::target_ports(client),
+            _ => inbound::target_ports(client),
         };
         Self { gateways, targets }
     }

@@ -1,8 +1,11 @@
-//! The HTTP connection manager of outbound listeners.
+//! HTTP connection managers.
 
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::Http1ProtocolOptions;
+use envoy_types::pb::envoy::config::{
+    core::v3::{Http1ProtocolOptions, Http2ProtocolOptions},
+    route::v3::RouteConfiguration,
+};
 use envoy_types::pb::envoy::extensions::filters::{
     http::{
         cors::v3::Cors,
@@ -24,10 +27,20 @@ use envoy_types::pb::envoy::extensions::filters::{
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
-use crate::model::IstioFilters;
+use crate::model::{IstioFilters, Protocol};
 use crate::wire::proto;
 use crate::xds::pb;
 use crate::xds::value::{Fields, Value, encode_struct};
+
+/// What the `server` header says.
+const SERVER_NAME: &str = "istio-envoy";
+
+/// Which way the requests of a connection manager go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Outbound,
+    Inbound,
+}
 
 /// A connection manager that routes by the RDS resource `routes`.
 pub(super) fn manager(
@@ -35,13 +48,48 @@ pub(super) fn manager(
     routes: &str,
     filters: IstioFilters,
 ) -> HttpConnectionManager {
+    let routes = RouteSpecifier::Rds(Rds {
+        config_source: pb::ads(),
+        route_config_name: routes.to_owned(),
+    });
+    let filters = http_filters(filters, Direction::Outbound);
+    common(stat_prefix, routes, filters)
+}
+
+/// A connection manager for requests to the workload.
+pub(super) fn inbound_manager(
+    stat_prefix: String,
+    routes: RouteConfiguration,
+    protocol: Protocol,
+    filters: IstioFilters,
+) -> HttpConnectionManager {
+    let filters = http_filters(filters, Direction::Inbound);
+    let http2 = protocol.is_http2().then(Http2ProtocolOptions::default);
+    let mut manager = HttpConnectionManager {
+        http2_protocol_options: http2,
+        server_name: SERVER_NAME.to_owned(),
+        // The application learns who calls it.
+        set_current_client_cert_details: Some(SetCurrentClientCertDetails {
+            subject: pb::boolean(true),
+            dns: true,
+            uri: true,
+            ..SetCurrentClientCertDetails::default()
+        }),
+        ..common(stat_prefix, RouteSpecifier::RouteConfig(routes), filters)
+    };
+    manager.set_forward_client_cert_details(ForwardClientCertDetails::AppendForward);
+    manager
+}
+
+fn common(
+    stat_prefix: String,
+    routes: RouteSpecifier,
+    http_filters: Vec<HttpFilter>,
+) -> HttpConnectionManager {
     let mut manager = HttpConnectionManager {
         stat_prefix,
-        http_filters: http_filters(filters),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: pb::ads(),
-            route_config_name: routes.to_owned(),
-        })),
+        http_filters,
+        route_specifier: Some(routes),
         // The application is the only caller: its headers are trusted.
         use_remote_address: pb::boolean(false),
         normalize_path: pb::boolean(true),
@@ -68,7 +116,7 @@ pub(in crate::xds) fn gateway_manager(
         // Who calls is who connects: anybody can write a header.
         use_remote_address: pb::boolean(true),
         http_protocol_options: Some(Http1ProtocolOptions::default()),
-        server_name: "istio-envoy".to_owned(),
+        server_name: SERVER_NAME.to_owned(),
         set_current_client_cert_details: Some(SetCurrentClientCertDetails {
             subject: pb::boolean(true),
             cert: true,
@@ -93,7 +141,7 @@ pub(super) fn proxy_manager(stat_prefix: String, filters: IstioFilters) -> HttpC
     }
 }
 
-fn http_filters(istio: IstioFilters) -> Vec<HttpFilter> {
+fn http_filters(istio: IstioFilters, direction: Direction) -> Vec<HttpFilter> {
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
         // Unset, Envoy takes a deprecated runtime flag's word for it.
@@ -102,10 +150,10 @@ fn http_filters(istio: IstioFilters) -> Vec<HttpFilter> {
     };
     let mut filters = Vec::new();
     if istio.peer_metadata {
-        filters.push(filter("istio.metadata_exchange", peer_metadata()));
+        filters.push(filter("istio.metadata_exchange", peer_metadata(direction)));
     }
     filters.push(upstream("envoy.filters.http.grpc_stats", &grpc_stats));
-    if istio.alpn {
+    if istio.alpn && direction == Direction::Outbound {
         filters.push(filter("istio.alpn", alpn()));
     }
     filters.push(upstream("envoy.filters.http.fault", &HttpFault::default()));
@@ -126,17 +174,18 @@ fn filter(name: &str, config: Any) -> HttpFilter {
     }
 }
 
-fn peer_metadata() -> Any {
+fn peer_metadata(direction: Direction) -> Any {
+    let [discovery, propagation] = match direction {
+        Direction::Outbound => ["upstream_discovery", "upstream_propagation"],
+        Direction::Inbound => ["downstream_discovery", "downstream_propagation"],
+    };
     let method = |name| Value::Struct(Fields::from([(name, Value::Struct(Fields::new()))]));
     let config = Fields::from([
         (
-            "upstream_discovery",
+            discovery,
             Value::List(vec![method("istio_headers"), method("workload_discovery")]),
         ),
-        (
-            "upstream_propagation",
-            Value::List(vec![method("istio_headers")]),
-        ),
+        (propagation, Value::List(vec![method("istio_headers")])),
     ]);
     let type_url = "type.googleapis.com/io.istio.http.peer_metadata.Config";
     pb::typed_struct(type_url, encode_struct(&config))

@@ -4,21 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::config::{
     core::v3::{Address, CidrRange, Pipe, TrafficDirection, address},
-    listener::v3::{
-        Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
-    },
+    listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, filter},
 };
-use envoy_types::pb::envoy::extensions::filters::{
-    listener::{http_inspector::v3::HttpInspector, tls_inspector::v3::TlsInspector},
-    network::{
-        http_connection_manager::v3::HttpConnectionManager,
-        tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
-    },
+use envoy_types::pb::envoy::extensions::filters::network::{
+    http_connection_manager::v3::HttpConnectionManager,
+    tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
 };
 use prost::{Message, Name};
 
 use super::entries::{Chain, Destination, Entry};
 use super::http;
+use super::inspectors::{http_inspector, tls_inspector};
+use super::variants::PLAIN_HTTP;
 use crate::model::{IstioFilters, TypeUrl};
 use crate::wire::EncodedResource;
 use crate::xds::pb;
@@ -36,7 +33,7 @@ pub(super) struct Style {
 
 /// A listener of services.
 pub(super) fn outbound(at: &(String, u16), entry: &Entry, style: &Style) -> Listener {
-    let mut listener = named(&at.0, at.1);
+    let mut listener = outbound_named(&at.0, at.1);
     let name = listener.name.clone();
     listener.continue_on_listener_filters_timeout = true;
     if entry.binds {
@@ -70,7 +67,7 @@ pub(super) fn outbound(at: &(String, u16), entry: &Entry, style: &Style) -> List
 /// The listener that iptables redirects outbound connections to. It hands them
 /// to the listener of their original destination.
 pub(super) fn virtual_outbound(wildcard: &str, port: u16, style: &Style) -> Listener {
-    let mut listener = named(wildcard, port);
+    let mut listener = outbound_named(wildcard, port);
     "virtualOutbound".clone_into(&mut listener.name);
     listener.use_original_dst = pb::boolean(true);
     listener.max_connections_to_accept_per_socket_event = pb::uint(1);
@@ -96,7 +93,7 @@ pub(super) fn virtual_outbound(wildcard: &str, port: u16, style: &Style) -> List
 
 /// The listener for callers that use Envoy as an explicit HTTP proxy.
 pub(super) fn http_proxy(localhost: &str, port: u16, style: &Style) -> Listener {
-    let mut listener = named(localhost, port);
+    let mut listener = outbound_named(localhost, port);
     listener.continue_on_listener_filters_timeout = true;
     listener.max_connections_to_accept_per_socket_event = pb::uint(1);
     listener.listener_filters_timeout = pb::duration(Duration::ZERO);
@@ -116,7 +113,8 @@ pub(super) fn encode(listener: &Listener) -> Arc<EncodedResource> {
     Arc::new(EncodedResource::new(kind, name, &body))
 }
 
-fn named(bind: &str, port: u16) -> Listener {
+/// A listener of this address, which gives it its name.
+pub(super) fn named(bind: &str, port: u16) -> Listener {
     let (name, address) = match bind.strip_prefix("unix://") {
         Some(path) => {
             let path = path.to_owned();
@@ -126,11 +124,15 @@ fn named(bind: &str, port: u16) -> Listener {
         }
         None => (format!("{bind}_{port}"), pb::address(bind, port)),
     };
-    let mut listener = Listener {
+    Listener {
         name,
         address,
         ..Listener::default()
-    };
+    }
+}
+
+fn outbound_named(bind: &str, port: u16) -> Listener {
+    let mut listener = named(bind, port);
     listener.set_traffic_direction(TrafficDirection::Outbound);
     listener
 }
@@ -140,23 +142,13 @@ fn inspect(listener: &mut Listener, entry: &Entry, style: &Style) {
     let mut timeout = Duration::ZERO;
     let filters = &mut listener.listener_filters;
     if entry.chains.iter().any(|c| !c.server_names.is_empty()) {
-        let name = "envoy.filters.listener.tls_inspector";
-        filters.push(inspector(name, &TlsInspector::default()));
+        filters.push(tls_inspector());
     }
     if entry.chains.iter().any(|c| c.sniffed_http) {
-        let name = "envoy.filters.listener.http_inspector";
-        filters.push(inspector(name, &HttpInspector::default()));
+        filters.push(http_inspector());
         timeout = style.detection_timeout;
     }
     listener.listener_filters_timeout = pb::duration(timeout);
-}
-
-fn inspector<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
-    ListenerFilter {
-        name: name.to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(pb::any(config))),
-        ..ListenerFilter::default()
-    }
 }
 
 fn filter_chain(chain: &Chain, listener: &str, style: &Style) -> FilterChain {
@@ -187,7 +179,7 @@ fn chain_match(chain: &Chain) -> FilterChainMatch {
         ..FilterChainMatch::default()
     };
     if chain.sniffed_http {
-        out.application_protocols = vec!["http/1.1".to_owned(), "h2c".to_owned()];
+        out.application_protocols = PLAIN_HTTP.iter().map(|&name| name.to_owned()).collect();
         "raw_buffer".clone_into(&mut out.transport_protocol);
     }
     out
@@ -203,7 +195,7 @@ pub(in crate::xds) fn connection_manager(manager: &HttpConnectionManager) -> Fil
 }
 
 /// The filter that passes bytes on to a cluster.
-fn tcp_proxy(cluster: &str) -> Filter {
+pub(super) fn tcp_proxy(cluster: &str) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),

@@ -182,12 +182,16 @@ fn a_sidecar_with_interception_listens_on_service_addresses() {
     let http = of("http", Protocol::Http).vip(vip(3));
     let headless = service("db", "ns")
         .port("tcp", 3306, Protocol::Tcp)
+        .endpoint("10.0.0.7", 3306, "tcp")
+        .endpoint("10.0.0.9", 3306, "tcp")
         .with(|s| s.resolution = Resolution::Passthrough);
     let snapshot = snapshot([tcp, auto, http, headless]);
     let expected = [
         "0.0.0.0_5000",
+        "10.0.0.7_3306",
         "10.96.0.1_443",
         "10.96.0.2_15021",
+        "virtualInbound",
         "virtualOutbound",
     ];
     assert_eq!(listeners(&snapshot, sidecar("ns")), expected);
@@ -276,6 +280,45 @@ fn istios_own_filters_go_only_to_an_envoy_that_has_them() {
 }
 
 #[test]
+fn a_pod_of_a_headless_service_listens_for_all_others() {
+    let peers = |name: &str, protocol| {
+        let headless = service(name, "ns").port("p", 3306, protocol);
+        headless
+            .endpoint("10.0.0.7", 3306, "p")
+            .endpoint("10.0.0.8", 3306, "p")
+            .with(|s| s.resolution = Resolution::Passthrough)
+    };
+    let of_pods = |snapshot: &Arc<Snapshot>, last| {
+        let ips = ProxyIps(vec![[10, 0, 0, last].into()]);
+        let proxy = Proxy {
+            ips,
+            ..sidecar("ns")
+        };
+        let all = listeners(snapshot, proxy);
+        all.into_iter()
+            .filter(|n| !n.starts_with("virtual"))
+            .collect::<Vec<_>>()
+    };
+    let tcp = snapshot([peers("db", Protocol::Tcp)]);
+    assert_eq!(of_pods(&tcp, 9), ["10.0.0.7_3306", "10.0.0.8_3306"]);
+    assert_eq!(of_pods(&tcp, 7), ["10.0.0.8_3306"]);
+    let sniffed = snapshot([peers("db", Protocol::Auto)]);
+    let resources = resources(&sniffed, sidecar("ns"));
+    let pod: Listener = named(&resources, TypeUrl::Listener, "10.0.0.7_3306");
+    assert_eq!(chains(&pod), ["rds db.ns.svc.cluster.local:3306"]);
+    assert_eq!(
+        fallback(&pod).as_deref(),
+        Some("outbound|3306||db.ns.svc.cluster.local")
+    );
+    let http = snapshot([peers("web", Protocol::Http)]);
+    assert_eq!(of_pods(&http, 9), ["0.0.0.0_3306"]);
+    let none: [String; 0] = [];
+    let empty = service("db", "ns").port("p", 3306, Protocol::Tcp);
+    let empty = snapshot([empty.with(|s| s.resolution = Resolution::Passthrough)]);
+    assert_eq!(of_pods(&empty, 9), none);
+}
+
+#[test]
 fn a_listener_that_a_sidecar_lists_is_not_widened() {
     let chosen = of("a", Protocol::Http).port("q", 6000, Protocol::Http);
     let snapshot = snapshot([chosen]);
@@ -309,8 +352,9 @@ fn each_single_address_of_an_entry_has_a_listener_beside_its_ranges() {
             s.addresses = ["10.200.0.0/16", "10.201.0.1/32"].map(parse).to_vec();
         });
     let snapshot = snapshot([entry]);
-    let expected = ["0.0.0.0_27018", "10.201.0.1_27018", "virtualOutbound"];
-    assert_eq!(listeners(&snapshot, sidecar("ns")), expected);
+    let expected = ["0.0.0.0_27018", "10.201.0.1_27018"];
+    let found = listeners(&snapshot, sidecar("ns"));
+    assert_eq!(found[..2], expected);
     let resources = resources(&snapshot, sidecar("ns"));
     let wildcard: Listener = named(&resources, TypeUrl::Listener, "0.0.0.0_27018");
     let matched = wildcard.filter_chains[0].filter_chain_match.as_ref();
@@ -328,5 +372,5 @@ fn without_an_address_of_its_family_a_sidecar_listens_at_the_default_one() {
         ..sidecar("ns")
     };
     let found = listeners(&snapshot([db]), v6);
-    assert_eq!(found, ["10.96.0.1_5000", "virtualOutbound"]);
+    assert_eq!(found[0], "10.96.0.1_5000");
 }

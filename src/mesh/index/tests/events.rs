@@ -76,6 +76,16 @@ fn headless_tcp_tells_its_endpoints_to_listeners() {
 }
 
 #[test]
+fn a_service_without_selector_tells_whom_it_lists_to_listeners() {
+    let mut world = two_clusters();
+    let mut open = service("listed", &[("http", 80, 8080)]);
+    open.selector = crate::model::Labels::default();
+    world.put("c1", open);
+    let listed = slice("listed", &[("http", 8080)], &[("web-1", "10.1.0.1")]);
+    assert!(told(&mut world, "c1", put(listed)).config);
+}
+
+#[test]
 fn a_removed_cluster_goes_in_one_step() {
     let mut world = two_clusters();
     let told = told(&mut world, "c2", Change::ClusterRemoved);
