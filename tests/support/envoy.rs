@@ -46,8 +46,8 @@ impl Envoy {
     /// As [`Self::start`] over delta ADS, with secrets from `sds`.
     pub(crate) async fn start_with_secrets(node: &Value, control_plane: &str, sds: &str) -> Self {
         let mut bootstrap = bootstrap(node, control_plane, Variant::Delta);
-        let clusters = &mut bootstrap["static_resources"]["clusters"];
-        let clusters = clusters.as_array_mut().expect("a list");
+        let clusters = bootstrap.pointer_mut("/static_resources/clusters");
+        let clusters = clusters.and_then(Value::as_array_mut).expect("a list");
         clusters.push(grpc_cluster("sds-grpc", sds));
         Self::run(&bootstrap).await
     }
