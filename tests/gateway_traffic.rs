@@ -10,7 +10,7 @@ mod support {
 }
 
 use std::{
-    net::Ipv4Addr,
+    net::SocketAddrV4,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,9 +19,9 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
-    envoy::{Envoy, Variant},
+    envoy::{Envoy, Variant, get},
     mesh_tls,
-    plane::Plane,
+    plane::{Plane, free_addresses},
     servers::{Server, own_address, write},
 };
 use tempfile::TempDir;
@@ -31,7 +31,13 @@ use tokio::{
     task::JoinSet,
 };
 
-const PORT: u16 = 15443;
+/// An address of its own, with a port that no other program listens on at all
+/// addresses.
+fn free_address(test: u8) -> SocketAddrV4 {
+    let [free] = free_addresses();
+    let free: SocketAddrV4 = free.parse().expect("an address");
+    SocketAddrV4::new(own_address(test), free.port())
+}
 
 fn namespaces(network: &str) -> String {
     format!(
@@ -71,21 +77,23 @@ endpoints:
 }
 
 /// How other networks reach this one.
-fn front(network: &str, address: Ipv4Addr) -> String {
+fn front(network: &str, address: SocketAddrV4) -> String {
+    let (ip, port) = (address.ip(), address.port());
     format!(
         "apiVersion: v1
 kind: Service
 metadata:
   name: eastwest
   namespace: istio-system
-  labels: {{topology.istio.io/network: {network}}}
-spec: {{type: LoadBalancer, ports: [{{name: tls, port: {PORT}}}]}}
-status: {{loadBalancer: {{ingress: [{{ip: {address}}}]}}}}
+  labels: {{topology.istio.io/network: {network}, networking.istio.io/gatewayPort: '{port}'}}
+spec: {{type: LoadBalancer, ports: [{{name: tls, port: {port}}}]}}
+status: {{loadBalancer: {{ingress: [{{ip: {ip}}}]}}}}
 "
     )
 }
 
-fn gateway(bind: Ipv4Addr) -> String {
+fn gateway(address: SocketAddrV4) -> String {
+    let (ip, port) = (address.ip(), address.port());
     format!(
         "apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -93,8 +101,8 @@ metadata: {{name: cross-network, namespace: istio-system}}
 spec:
   selector: {{istio: eastwestgateway}}
   servers:
-  - port: {{number: {PORT}, name: tls, protocol: TLS}}
-    bind: {bind}
+  - port: {{number: {port}, name: tls, protocol: TLS}}
+    bind: {ip}
     tls: {{mode: AUTO_PASSTHROUGH}}
     hosts: ['*.local']
 ---
@@ -166,8 +174,8 @@ struct Trap {
 }
 
 impl Trap {
-    async fn set(address: Ipv4Addr) -> Self {
-        let listener = TcpListener::bind((address, PORT)).await.expect("its port");
+    async fn set(address: SocketAddrV4) -> Self {
+        let listener = TcpListener::bind(address).await.expect("its port");
         let count = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&count);
         let mut tasks = JoinSet::new();
@@ -192,16 +200,16 @@ async fn assert_forwards_by_name(test: u8, variant: Variant) {
         mesh_tls::server("web").await,
         mesh_tls::server("stock").await,
     );
-    let bind = own_address(test);
+    let address = free_address(test);
     let objects = vec![
         namespaces("n1"),
-        gateway(bind),
+        gateway(address),
         service("web", web.port),
         service("stock", stock.port),
     ];
     let mesh = Mesh::start(&[("c1", objects)]).await;
     let envoy = mesh.envoy(&router("eastwestgateway", "n1"), variant).await;
-    let address = format!("{bind}:{PORT}");
+    let address = address.to_string();
     let call = async |name: &str, protocol: &str| mesh_tls::call(&address, name, protocol).await;
     for (subset, service) in [("", "web"), ("", "stock"), ("v1", "web")] {
         let name = sni(subset, service);
@@ -268,7 +276,7 @@ async fn an_east_west_gateway_forwards_by_name_over_sotw_ads() {
 /// Two hops would be a loop as soon as the other side did the same.
 #[tokio::test]
 async fn a_gateway_with_a_network_view_never_forwards_to_another_gateway() {
-    let (here, there) = (own_address(3), own_address(4));
+    let (here, there) = (free_address(3), free_address(4));
     let (trap, web) = (Trap::set(there).await, mesh_tls::server("web").await);
     let near = vec![
         namespaces("n1"),
@@ -284,7 +292,7 @@ async fn a_gateway_with_a_network_view_never_forwards_to_another_gateway() {
         service("far", remote.port),
     ];
     let mesh = Mesh::start(&[("c1", near), ("c2", far)]).await;
-    let address = format!("{here}:{PORT}");
+    let address = here.to_string();
     let envoy = mesh
         .envoy(&router("eastwestgateway", "n1"), Variant::Delta)
         .await;
@@ -298,6 +306,89 @@ async fn a_gateway_with_a_network_view_never_forwards_to_another_gateway() {
     }
     assert_eq!(trap.count.load(Ordering::Relaxed), 0);
     let clusters = envoy.admin("/clusters").await;
-    assert!(!clusters.contains(&there.to_string()), "{clusters}");
+    assert!(!clusters.contains(&there.ip().to_string()), "{clusters}");
+    envoy.assert_all_accepted().await;
+}
+
+/// An HTTP service whose pod takes plain text.
+fn plain_service(name: &str, port: u16) -> String {
+    service(name, port)
+        .replace("name: tcp", "name: http")
+        .replace(", security.istio.io/tlsMode: istio", "")
+}
+
+fn ingress(http: SocketAddrV4, tls: SocketAddrV4) -> String {
+    let ports = [http.port(), tls.port()];
+    let ([http_port, tls_port], ip) = (ports, http.ip());
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: public, namespace: shop}}
+spec:
+  selector: {{istio: ingress}}
+  servers:
+  - port: {{number: {http_port}, name: http, protocol: HTTP}}
+    bind: {ip}
+    hosts: ['*.example.com']
+  - port: {{number: {tls_port}, name: tls, protocol: TLS}}
+    bind: {ip}
+    hosts: ['*']
+    tls: {{mode: PASSTHROUGH}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: web, namespace: shop}}
+spec:
+  hosts: [shop.example.com]
+  gateways: [public]
+  http:
+  - match: [{{uri: {{prefix: /stock}}}}]
+    route: [{{destination: {{host: stock}}}}]
+  - match: [{{uri: {{exact: /}}}}]
+    route: [{{destination: {{host: web}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: tls, namespace: shop}}
+spec:
+  hosts: ['*']
+  gateways: [public]
+  tls:
+  - match: [{{sniHosts: [safe.example.com]}}]
+    route: [{{destination: {{host: safe}}}}]
+"
+    )
+}
+
+#[tokio::test]
+async fn an_ingress_routes_requests_by_host_and_path_and_tls_by_name() {
+    let (web, stock) = (Server::http("web").await, Server::http("stock").await);
+    let safe = mesh_tls::server("safe").await;
+    let (http, tls) = (free_address(5), free_address(5));
+    let objects = vec![
+        namespaces("n1"),
+        ingress(http, tls),
+        plain_service("web", web.port),
+        plain_service("stock", stock.port),
+        service("safe", safe.port),
+    ];
+    let mesh = Mesh::start(&[("c1", objects)]).await;
+    let envoy = mesh.envoy(&router("ingress", ""), Variant::Delta).await;
+    let (http, tls) = (http.to_string(), tls.to_string());
+    let ask = async |host: &str, path: &str| get(&http, host, path).await.expect("an answer");
+    for (host, path, name) in [
+        ("shop.example.com", "/", "web"),
+        ("SHOP.example.com:8080", "/", "web"),
+        ("shop.example.com", "/stock/1", "stock"),
+    ] {
+        let answer = ask(host, path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, name), "{path}");
+    }
+    for (host, path) in [("shop.example.com", "/other"), ("other.example.com", "/")] {
+        assert_eq!(ask(host, path).await.status, 404, "{host} {path}");
+    }
+    let call = async |name: &str| mesh_tls::call(&tls, name, "istio").await;
+    assert_eq!(call("safe.example.com").await.as_deref(), Some("safe"));
+    assert_eq!(call("other.example.com").await, None);
     envoy.assert_all_accepted().await;
 }

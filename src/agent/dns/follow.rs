@@ -121,6 +121,7 @@ impl Source {
                 sub_zone: node.locality.subzone().to_owned(),
             },
             metadata: node.metadata.clone(),
+            extensions: Vec::new(),
         }
     }
 

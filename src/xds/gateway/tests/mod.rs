@@ -1,4 +1,6 @@
-use std::sync::Arc;
+mod routes;
+
+use std::{sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener, filter::ConfigType};
 use envoy_types::pb::envoy::extensions::{
@@ -14,9 +16,10 @@ use prost::Message;
 
 use crate::mesh::{MeshState, Snapshot, Update, VirtualServices};
 use crate::model::{
-    ConnectionMatch, Destination, ExportTo, Gateway, GatewayName, Namespace, ObjectMeta,
-    PolicySettings, Protocol, Proxy, ProxyIps, Resolution, ServerTlsMode, TargetPort, TcpRoute,
-    TlsMatch, TlsRoute, TypeUrl, VirtualService, WeightedDestination,
+    ConnectionMatch, ConnectionPool, ConsistentHash, Destination, ExportTo, Gateway, GatewayName,
+    HashKey, HashTable, LoadBalancer, Namespace, ObjectMeta, PolicySettings, Protocol, Proxy,
+    ProxyIps, Resolution, ServerTls, ServerTlsMode, TargetPort, TcpRoute, TlsMatch, TlsRoute,
+    TypeUrl, VirtualService, WeightedDestination,
 };
 use crate::testing::gateways::{auto_passthrough, gateway, server, tls_server};
 use crate::testing::snapshot::{ServiceBuilder, external, router, service, snapshot_of};
@@ -511,4 +514,42 @@ fn bytes_go_by_the_first_tcp_route_that_matches() {
     let tls = tls_of(&ended.filter_chains[0]).and_then(|t| t.common_tls_context);
     let protocols = tls.expect("TLS").alpn_protocols;
     assert_eq!(protocols, ["istio-peer-exchange", "h2", "http/1.1"]);
+}
+
+#[test]
+fn connections_are_kept_as_the_rule_of_their_destination_says() {
+    let hashed = |by_source| LoadBalancer {
+        consistent_hash: Some(ConsistentHash {
+            key: Some(HashKey::SourceIp(by_source)),
+            table: HashTable::Unset(0),
+        }),
+        ..LoadBalancer::default()
+    };
+    let settings = PolicySettings {
+        load_balancer: Some(hashed(true)),
+        connection_pool: Some(ConnectionPool {
+            tcp_idle_timeout: Some(Duration::from_secs(30)),
+            max_connection_duration: Some(Duration::from_mins(1)),
+            ..ConnectionPool::default()
+        }),
+        ..PolicySettings::default()
+    };
+    let mut web = web().rule(settings, &["v1", "v2"]);
+    web.rules[0].subsets[1].policy.base.load_balancer = Some(LoadBalancer::default());
+    let snapshot = world([auto_passthrough("eastwest")], [web]);
+    let listener = listener(&snapshot, router("ns", "eastwest"), "0.0.0.0_15443");
+    let proxies = listener.filter_chains.iter().map(|chain| {
+        let Some(ConfigType::TypedConfig(any)) = &chain.filters[0].config_type else {
+            panic!("{chain:?}");
+        };
+        TcpProxy::decode(any.value.as_slice()).expect("a TCP proxy")
+    });
+    let proxies: Vec<_> = proxies.collect();
+    let hashing: Vec<_> = proxies.iter().map(|p| p.hash_policy.len()).collect();
+    assert_eq!(hashing, [1, 1, 0], "the second subset balances otherwise");
+    for proxy in proxies {
+        assert_eq!(proxy.idle_timeout.map(|d| d.seconds), Some(30));
+        let longest = proxy.max_downstream_connection_duration;
+        assert_eq!(longest.map(|d| d.seconds), Some(60));
+    }
 }
