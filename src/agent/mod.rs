@@ -9,6 +9,7 @@ mod admin;
 mod bootstrap;
 mod certificate;
 mod dial;
+mod dns;
 mod drain;
 mod envoy;
 mod readiness;
@@ -31,6 +32,7 @@ use tracing::{error, info, warn};
 
 use self::admin::Admin;
 use self::certificate::{Renewal, WorkloadCertificate};
+use self::dns::{DnsError, Names};
 use self::drain::Drain;
 use self::envoy::Envoy;
 use self::readiness::Readiness;
@@ -74,6 +76,9 @@ pub enum AgentError {
         /// Why.
         source: io::Error,
     },
+    /// Names cannot be served.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
     /// Secrets cannot be served.
     #[error(transparent)]
     Secrets(#[from] ServeError),
@@ -99,18 +104,23 @@ pub async fn run(
         secrets::serve(listener, secrets.clone()),
     );
     tasks.forever("the reader of secrets", secrets.clone().follow_files());
-    certificates(&config, clock, &secrets, &mut tasks);
+    let (current, issued) = watch::channel(None);
+    let publisher = publish(issued.clone(), secrets.clone());
+    tasks.forever("the publisher of certificates", publisher);
+    certificates(&config, clock, &secrets, (current, &mut tasks));
+    let names = names(&config, clock, issued, &mut tasks).await?;
 
     let path = write_bootstrap(&config, &socket)?;
     let admin_host = (bootstrap::loopback(&config), config.envoy.admin_port);
     let admin = Admin::new(admin_host);
     let drain = Drain::new(admin.clone(), &config);
-    let readiness = Readiness::new(admin.clone(), drain.clone());
+    let readiness = Readiness::new(admin.clone(), drain.clone(), names.clone());
     if config.envoy.status_port != 0 {
         let pages = status::Pages {
             readiness,
             drain: drain.clone(),
             admin: admin.clone(),
+            names,
         };
         let port = config.envoy.status_port;
         let failed = move |source| AgentError::Status { port, source };
@@ -142,13 +152,19 @@ fn ended_by_itself(ended: io::Result<ExitStatus>) -> AgentError {
     }
 }
 
+type Issued = Option<Arc<WorkloadCertificate>>;
+
 /// Starts what keeps the certificate of the workload current.
-fn certificates(config: &AgentConfig, clock: Clock, secrets: &Secrets, tasks: &mut Tasks) {
+fn certificates(
+    config: &AgentConfig,
+    clock: Clock,
+    secrets: &Secrets,
+    (current, tasks): (watch::Sender<Issued>, &mut Tasks),
+) {
     let authority = match &config.certificates {
         CertificateSource::Files(files) => return secrets.take_from(files),
         CertificateSource::Authority(authority) => authority.as_ref().clone(),
     };
-    let (current, issued) = watch::channel(None);
     let renewal = Renewal {
         authority,
         identity: config.node.identity.clone(),
@@ -156,19 +172,41 @@ fn certificates(config: &AgentConfig, clock: Clock, secrets: &Secrets, tasks: &m
         current,
     };
     tasks.forever("the renewal of certificates", certificate::renew(renewal));
-    tasks.forever(
-        "the publisher of certificates",
-        publish(issued, secrets.clone()),
-    );
 }
 
-async fn publish(mut issued: watch::Receiver<Option<Arc<WorkloadCertificate>>>, secrets: Secrets) {
+/// Starts the DNS server, where one is wanted.
+async fn names(
+    config: &AgentConfig,
+    clock: Clock,
+    issued: watch::Receiver<Issued>,
+    tasks: &mut Tasks,
+) -> Result<Option<Names>, DnsError> {
+    let Some(dns) = &config.dns else {
+        return Ok(None);
+    };
+    let sockets = dns::listen(&dns.address).await?;
+    let own: Vec<_> = sockets.iter().map(|sockets| sockets.address).collect();
+    let names = Names::new(dns, &config.node, &own);
+    info!(addresses = ?own, "serving DNS");
+    tasks.forever("the DNS server", dns::serve(sockets, names.clone()));
+    let source = dns::Source {
+        config: config.clone(),
+        clock,
+        issued,
+    };
+    tasks.forever("the stream of names", dns::follow(names.clone(), source));
+    Ok(Some(names))
+}
+
+/// Goes on when no certificate is issued: files may hold it.
+async fn publish(mut issued: watch::Receiver<Issued>, secrets: Secrets) {
     while issued.changed().await.is_ok() {
         let certificate = issued.borrow_and_update().clone();
         if let Some(certificate) = certificate {
             secrets.put(&certificate);
         }
     }
+    std::future::pending().await
 }
 
 /// Writes the bootstrap. Headers may be secret, so only this user reads it.

@@ -1,6 +1,7 @@
 //! Whether the proxy can take traffic.
 
 use super::admin::Admin;
+use super::dns::Names;
 use super::drain::Drain;
 
 /// Envoy's number for a server that is live.
@@ -11,17 +12,26 @@ const LIVE: u64 = 0;
 pub(super) struct Readiness {
     admin: Admin,
     drain: Drain,
+    /// Where there is a DNS server.
+    names: Option<Names>,
 }
 
 impl Readiness {
-    pub(super) fn new(admin: Admin, drain: Drain) -> Self {
-        Self { admin, drain }
+    pub(super) fn new(admin: Admin, drain: Drain, names: Option<Names>) -> Self {
+        Self {
+            admin,
+            drain,
+            names,
+        }
     }
 
     /// Nothing, or what it waits for.
     pub(super) async fn check(&self) -> Result<(), String> {
         if self.drain.has_begun() {
             return Err("the proxy is draining".to_owned());
+        }
+        if self.names.as_ref().is_some_and(|names| !names.are_known()) {
+            return Err("no names of the mesh yet".to_owned());
         }
         let filter = "^(server\\.state|listener_manager\\.(workers_started|lds\\.update_.*)|cluster_manager\\.cds\\.update_.*)$";
         let path = format!("/stats?usedonly&filter={}", escaped(filter));

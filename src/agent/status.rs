@@ -9,9 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::admin::Admin;
+use super::dns::Names;
 use super::drain::Drain;
 use super::readiness::Readiness;
 use super::{AgentConfig, bootstrap};
@@ -22,6 +24,7 @@ pub(super) struct Pages {
     pub(super) readiness: Readiness,
     pub(super) drain: Drain,
     pub(super) admin: Admin,
+    pub(super) names: Option<Names>,
 }
 
 /// The socket of the pages.
@@ -35,6 +38,7 @@ pub(super) async fn serve(listener: TcpListener, pages: Pages) -> io::Result<()>
         .route("/healthz/ready", get(ready))
         .route("/stats/prometheus", get(metrics))
         .route("/metrics", get(metrics))
+        .route("/debug/ndsz", get(names))
         .route("/quitquitquit", post(quit))
         .route("/drain", post(drain))
         .with_state(pages);
@@ -58,6 +62,15 @@ async fn metrics(State(pages): State<Pages>) -> Response {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(problem) => (StatusCode::BAD_GATEWAY, format!("{problem}\n")).into_response(),
     }
+}
+
+async fn names(State(pages): State<Pages>) -> Response {
+    let names = pages.names.map(|names| names.list()).unwrap_or_default();
+    (
+        [(CONTENT_TYPE, "application/json")],
+        json!(names).to_string(),
+    )
+        .into_response()
 }
 
 type Peer = ConnectInfo<SocketAddr>;

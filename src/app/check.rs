@@ -7,6 +7,7 @@ use futures::future::{join_all, try_join_all};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
+use super::secure;
 use super::sources::{self, FileSource};
 use crate::config::{Config, Source};
 use crate::mesh::{Event, Index};
@@ -71,6 +72,7 @@ impl fmt::Display for Findings {
 /// An error is one that would end `isthmus discovery`.
 pub async fn check(config: &Config) -> Result<Findings> {
     super::warn_of(config);
+    secure::rule(config)?;
     let (events, received) = mpsc::channel(super::EVENT_QUEUE);
     let refused = Counter::default();
     let output = sources::output(config, events, refused.clone());

@@ -106,10 +106,15 @@ fn state(app: &App, served: Served) -> Result<server::State> {
     })
 }
 
+/// `JWT_RULE`.
+pub(super) fn rule(config: &Config) -> Result<Option<JwtRule>> {
+    let rule = config.auth.jwt_rule.as_deref().map(JwtRule::parse);
+    rule.transpose().context("the OIDC issuer")
+}
+
 fn gate(app: &App, served: &Served) -> Result<Gate> {
     let (config, settings) = (&app.config, &app.config.auth);
-    let rule = settings.jwt_rule.as_deref().map(JwtRule::parse);
-    let rule = rule.transpose().context("the OIDC issuer")?;
+    let rule = rule(config)?;
     let metrics = app.views.metrics.with(auth::Metrics::register);
     let reviews = match config.source {
         Source::Files(_) => None,

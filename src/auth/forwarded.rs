@@ -103,10 +103,7 @@ fn unquote(value: &str) -> Option<String> {
 
 /// `CN` of a subject as RFC 2253 writes it, or as OpenSSL does (`/CN=…`).
 fn common_name(subject: &str) -> Option<String> {
-    let separator = match subject.starts_with('/') {
-        true => '/',
-        false => ',',
-    };
+    let separator = if subject.starts_with('/') { '/' } else { ',' };
     let mut parts = split_escaped(subject, separator).into_iter();
     parts.find_map(|part| {
         let (key, value) = part.split_once('=')?;

@@ -5,6 +5,7 @@ mod node;
 
 use std::collections::BTreeMap;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse,
     aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
@@ -12,9 +13,9 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::{Streaming, metadata::MetadataMap, transport::Channel};
 
-pub use node::{NodeError, ProxySpec};
+pub use node::{NodeError, ProxySpec, SpecLocality};
 
 use crate::model::TypeUrl;
 
@@ -69,11 +70,22 @@ impl AdsClient {
         let endpoint =
             Channel::from_shared(format!("http://{address}")).map_err(|_| ClientError::Closed)?;
         let channel = endpoint.connect().await.map_err(connect)?;
+        Self::open_on(channel, MetadataMap::new(), proxy.node(), (first, names)).await
+    }
+
+    /// Opens a stream on a connection, with these headers, and asks for a type
+    /// with names (none: all).
+    pub async fn open_on(
+        channel: Channel,
+        headers: MetadataMap,
+        node: Node,
+        (first, names): (TypeUrl, Vec<String>),
+    ) -> Result<Self, ClientError> {
         let mut client =
             AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(1 << 30);
         let (requests, stream) = mpsc::channel(16);
         let request = DeltaDiscoveryRequest {
-            node: Some(proxy.node()),
+            node: Some(node),
             type_url: first.as_str().to_owned(),
             resource_names_subscribe: names,
             ..Default::default()
@@ -82,9 +94,9 @@ impl AdsClient {
             .send(request)
             .await
             .map_err(|_| ClientError::Closed)?;
-        let response = client
-            .delta_aggregated_resources(ReceiverStream::new(stream))
-            .await;
+        let mut asking = tonic::Request::new(ReceiverStream::new(stream));
+        *asking.metadata_mut() = headers;
+        let response = client.delta_aggregated_resources(asking).await;
         let responses = response.map_err(Box::new)?.into_inner();
         Ok(Self {
             requests,

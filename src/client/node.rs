@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
+use envoy_types::pb::envoy::config::core::v3::{Extension, Locality, Node};
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -20,6 +20,9 @@ pub struct ProxySpec {
     /// Node metadata.
     #[serde(default)]
     pub metadata: serde_json::Map<String, Json>,
+    /// Names of the extensions of its Envoy.
+    #[serde(default)]
+    pub extensions: Vec<String>,
 }
 
 /// Locality of a [`ProxySpec`].
@@ -68,8 +71,16 @@ impl ProxySpec {
                 zone,
                 sub_zone,
             }),
+            extensions: self.extensions.iter().map(extension).collect(),
             ..Default::default()
         }
+    }
+}
+
+fn extension(name: &String) -> Extension {
+    Extension {
+        name: name.clone(),
+        ..Extension::default()
     }
 }
 

@@ -10,10 +10,12 @@ mod values;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+#[cfg(test)]
+pub(crate) use agent::tests::read as agent_config;
 pub use agent::{
     AgentArgs, AgentConfig, AgentConfigError, Authority, CertificateFiles, CertificateSource,
-    DnsConfig, DrainConfig, EnvoyConfig, KeyKind, ProxyNode, Roots, ServerCheck, StatsSelection,
-    Upstream,
+    DnsConfig, DrainConfig, EnvoyConfig, Headers, KeyKind, ProxyNode, Roots, ServerCheck,
+    StatsSelection, Upstream,
 };
 pub use args::DiscoveryArgs;
 pub use identity::{CertProvider, Identity, TlsFiles};

@@ -59,8 +59,8 @@ impl Admission {
 /// A caller that may be in the right is told to come again; istiod calls it
 /// unauthenticated, which agents take for their own fault.
 pub(super) fn status_of(error: &AuthError) -> Status {
-    match error.is_passing() {
-        true => Status::unavailable(error.to_string()),
-        false => Status::unauthenticated(error.to_string()),
+    if error.is_passing() {
+        return Status::unavailable(error.to_string());
     }
+    Status::unauthenticated(error.to_string())
 }

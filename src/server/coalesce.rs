@@ -30,6 +30,8 @@ struct Inner<T> {
     io: T,
     /// Accepted and not yet written; no memory when there is none.
     waiting: BytesMut,
+    /// `io` took bytes that it may still hold: TLS does, when its socket is full.
+    unflushed: bool,
     /// A write failed behind the connection's back: its next call gets this.
     failed: Option<io::ErrorKind>,
 }
@@ -47,7 +49,10 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
                 other => other,
             };
             match written {
-                Ok(count) => self.waiting.advance(count),
+                Ok(count) => {
+                    self.waiting.advance(count);
+                    self.unflushed = true;
+                }
                 Err(error) => {
                     self.failed = Some(error.kind());
                     self.waiting = BytesMut::new();
@@ -60,11 +65,16 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.waiting.is_empty() {
-            return Poll::Ready(Ok(()));
+        if !self.waiting.is_empty() {
+            ready!(self.write_out(cx))?;
         }
-        ready!(self.write_out(cx))?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.unflushed {
+            let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
+            self.unflushed = false;
+            self.failed = flushed.as_ref().err().map(io::Error::kind).or(self.failed);
+            return Poll::Ready(flushed);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -73,6 +83,7 @@ impl<T: AsyncWrite + Unpin> Coalesced<T> {
         Self(Arc::new(Mutex::new(Inner {
             io,
             waiting: BytesMut::new(),
+            unflushed: false,
             failed: None,
         })))
     }

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 use tonic::Code;
 
@@ -276,7 +277,12 @@ async fn who_connects_and_says_nothing_holds_up_nobody() {
     for _ in 0..600 {
         silent.push(TcpStream::connect(secure.server.address).await.unwrap());
     }
-    secure.open(&secure.with_token()).await.unwrap();
+    let client = secure.with_token();
+    let open = secure.open(&client);
+    timeout(Duration::from_secs(10), open)
+        .await
+        .unwrap()
+        .unwrap();
     // What cannot be TLS is ended at once.
     let mut other = silent.pop().unwrap();
     other.write_all(&[0xff; 100]).await.unwrap();

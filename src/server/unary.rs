@@ -26,9 +26,10 @@ pub(super) struct Call<B> {
 impl<B: Body<Data = Bytes> + Unpin> Call<B> {
     /// Answers it. A stop lets it finish: it is bounded in time.
     pub(super) async fn run(mut self: Box<Self>, stop: CancellationToken) {
-        let answer = match stop.is_cancelled() {
-            true => Err(Status::unavailable("server is shutting down")),
-            false => self.answer().await,
+        let answer = if stop.is_cancelled() {
+            Err(Status::unavailable("server is shutting down"))
+        } else {
+            self.answer().await
         };
         let status = match answer {
             Ok(message) => {

@@ -11,4 +11,5 @@ pub mod record;
 pub mod secure;
 pub mod snapshot;
 pub mod state;
+pub mod virtual_services;
 pub mod world;

@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
 
 use futures::future::join_all;
-use isthmus::testing::identity::TestCa;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -60,22 +59,6 @@ impl Clusters {
         self.servers[cluster]
             .apply_remote_secret(&name, &secrets)
             .await;
-    }
-
-    /// Plugs a certificate authority into a cluster.
-    pub(crate) async fn plug_in(&self, cluster: &str, ca: &TestCa) {
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "cacerts", "namespace": "istio-system"},
-            "stringData": {
-                "ca-key.pem": ca.key(),
-                "ca-cert.pem": ca.certificate(),
-                "cert-chain.pem": ca.chain(),
-                "root-cert.pem": ca.root_pem(),
-            },
-        });
-        self.servers[cluster].apply_yaml(&secret.to_string()).await;
     }
 
     /// A token of a pod's service account, as the kubelet projects it.

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use crate::{
-    http::{Call, Client, tally},
+    http::{Call, Client, resolve, tally},
     mesh::{Istiod, Mesh, PlanePod, greeting},
 };
 
@@ -56,6 +56,8 @@ async fn requests_stay_in_zone_then_region_then_cross_the_gateway() {
     let from = mesh.inside("cluster-1", "probe-v1-0");
     // It runs in the other cluster only.
     let asleep = mesh.call("cluster-1", "sleep");
+    let address = resolve(&from, "sleep.default.svc.cluster.local.").await;
+    assert_eq!(address, [*asleep.address.ip()]);
     let mut client = Client::connect(&from, asleep.address)
         .await
         .expect("its sidecar");

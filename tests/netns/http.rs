@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    net::{SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -13,6 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use hickory_resolver::proto::{
+    op::{Message, Query},
+    rr::{Name, RData, RecordType},
+};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::{
     Request, Response, StatusCode,
@@ -207,4 +211,28 @@ impl Tally {
             .filter(|((_, text), _)| text.contains(part));
         with.map(|(_, count)| count).sum()
     }
+}
+
+/// What a name resolves to in a pod: whatever server is asked, the sidecar's
+/// agent answers.
+pub(crate) async fn resolve(from: &Entrance, name: &str) -> Vec<Ipv4Addr> {
+    let mut query = Message::query();
+    let name = Name::from_ascii(name).expect("a name");
+    query.add_query(Query::query(name, RecordType::A));
+    let socket = from.udp().expect("a socket");
+    let server = (Ipv4Addr::new(10, 96, 0, 10), 53);
+    let query = query.to_vec().expect("a query");
+    socket.send_to(&query, server).await.expect("sent");
+    let mut answer = vec![0; 4096];
+    let received = timeout(LIMIT, socket.recv(&mut answer)).await;
+    let size = received.expect("an answer").expect("an answer");
+    let answer = Message::from_vec(&answer[..size]).expect("DNS");
+    let addresses = answer
+        .answers
+        .iter()
+        .filter_map(|record| match record.data {
+            RData::A(address) => Some(address.0),
+            _ => None,
+        });
+    addresses.collect()
 }

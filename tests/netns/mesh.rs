@@ -60,9 +60,7 @@ impl Mesh {
         let mut topology = Topology::build(&seed);
         topology.watch_for(&[GREETING, "GET /hello", "GET /productpage"]);
         let clusters = Clusters::start(&seed).await;
-        if planes.len() > 1 {
-            plug_in(&clusters, planes).await;
-        }
+        let root = TestCa::root(TestCaOptions::new("root of the mesh"));
         for of in &seed.scenario.control_planes {
             for remote in &of.remote {
                 clusters.link(&of.cluster, remote).await;
@@ -75,7 +73,9 @@ impl Mesh {
         }
         let started = planes.iter().map(|plane| {
             let namespace = topology.pod(seed.cluster(plane.cluster), plane.name);
-            Plane::start(&seed, plane.cluster, &clusters, namespace)
+            let ca = root.intermediate(TestCaOptions::new(plane.cluster));
+            let ca = Some(ca);
+            Plane::start(&seed, plane.cluster, &clusters, namespace, ca.as_ref())
         });
         let mut mesh = Self {
             proxies: BTreeMap::new(),
@@ -98,7 +98,11 @@ impl Mesh {
                 let given = Provision {
                     token: &self.clusters.token(&cluster.name, pod).await,
                     root: &self.root(cluster, pod).await,
-                    discovery: "istiod.istio-system.svc:15012",
+                    discovery: if std::env::var_os("INTERIM").is_some() {
+                        "istiod.istio-system.svc:15010"
+                    } else {
+                        "istiod.istio-system.svc:15012"
+                    },
                     hosts: &hosts,
                 };
                 let namespace = self.topology.pod(cluster, &pod.name);
@@ -224,15 +228,31 @@ impl Mesh {
     }
 }
 
+impl Drop for Mesh {
+    /// A test that fails says what the processes have said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for plane in &self.planes {
+                eprintln!("== control plane\n{}", tail(&plane.log()));
+            }
+            for ((cluster, name), proxy) in &self.proxies {
+                eprintln!("== {cluster}/{name}\n{}", tail(&proxy.log()));
+            }
+        }
+    }
+}
+
+/// The last lines of a log, without what Envoy says of fields that istiod
+/// sends too.
+fn tail(log: &str) -> String {
+    let lines = log
+        .lines()
+        .filter(|line| !line.contains("Deprecated field"));
+    let lines: Vec<_> = lines.collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
 /// What the server of a pod answers.
 pub(crate) fn greeting(cluster: &str, pod: &str, version: &str) -> String {
     format!("{GREETING}{version}, instance: {pod}, cluster: {cluster}")
-}
-
-async fn plug_in(clusters: &Clusters, planes: &[PlanePod]) {
-    let root = TestCa::root(TestCaOptions::new("root of the mesh"));
-    for plane in planes {
-        let intermediate = root.intermediate(TestCaOptions::new(plane.cluster));
-        clusters.plug_in(plane.cluster, &intermediate).await;
-    }
 }

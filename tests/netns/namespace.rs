@@ -17,7 +17,7 @@ use std::{
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// All names begin so; the process id that follows tells whose they are.
 const PREFIX: &str = "isthmus-";
@@ -143,6 +143,14 @@ impl Entrance {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         TcpStream::from_std(stream)
+    }
+
+    /// A UDP socket in it.
+    pub(crate) fn udp(&self) -> io::Result<UdpSocket> {
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let socket = self.inside(|| std::net::UdpSocket::bind(any))?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
     }
 }
 

@@ -3,10 +3,12 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::Path,
     process::Stdio,
     time::Duration,
 };
 
+use isthmus::testing::identity::TestCa;
 use tempfile::TempDir;
 use tokio::{
     io::copy_bidirectional,
@@ -40,8 +42,12 @@ impl Plane {
         cluster: &str,
         clusters: &Clusters,
         namespace: &Namespace,
+        ca: Option<&TestCa>,
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        if let Some(ca) = ca {
+            mount(&folder.path().join("etc/cacerts"), ca);
+        }
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let relays = relays(namespace, clusters);
         let mut command = namespace.command(env!("CARGO_BIN_EXE_isthmus"));
@@ -90,6 +96,19 @@ impl Plane {
             assert!(Instant::now() < end, "never ready\n{}", self.log());
             sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// What the kubelet makes of a Secret `cacerts`.
+fn mount(folder: &Path, ca: &TestCa) {
+    fs::create_dir_all(folder).expect("a folder");
+    for (name, text) in [
+        ("ca-key.pem", ca.key()),
+        ("ca-cert.pem", &ca.certificate()),
+        ("cert-chain.pem", ca.chain()),
+        ("root-cert.pem", ca.root_pem()),
+    ] {
+        fs::write(folder.join(name), text).expect("a written file");
     }
 }
 

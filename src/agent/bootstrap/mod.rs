@@ -114,7 +114,7 @@ fn node(config: &AgentConfig) -> Value {
 
 fn ads(config: &AgentConfig) -> Value {
     let header = |(key, value)| json!({"key": key, "value": value});
-    let headers: Vec<Value> = config.discovery_headers.iter().map(header).collect();
+    let headers: Vec<Value> = config.discovery_headers.0.iter().map(header).collect();
     json!({
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",

@@ -15,6 +15,7 @@ use std::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 pub(super) use renew::{Renewal, renew};
+pub(super) use request::bearer;
 
 use super::dial::ClientCertificate;
 

@@ -25,14 +25,10 @@ use crate::proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
-/// A server that takes the call and does not answer must not hold up the next
-/// try for ever.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum RequestError {
+pub(in crate::agent) enum RequestError {
     /// The service cannot be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -90,17 +86,18 @@ pub(super) async fn request(
         metadata: Some(metadata(&authority.signer)),
     };
     let mut request = tonic::Request::new(message);
-    request.set_timeout(ANSWER_TIMEOUT);
     headers(authority, request.metadata_mut()).await?;
     let client = match &authority.client {
         Some(files) => provisioned(files, now).await,
         None => None,
     };
     let channel = dial::dial(&authority.upstream, client).await?;
-    let call = tokio::time::timeout(ANSWER_TIMEOUT, call(channel, request));
-    let answer = call
-        .await
-        .unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in 30 s")));
+    // A server that takes the call and does not answer must not hold up the
+    // next try for ever.
+    let limit = authority.answer_timeout;
+    let answer = tokio::time::timeout(limit, call(channel, request)).await;
+    let late = || tonic::Status::deadline_exceeded(format!("no answer in {limit:?}"));
+    let answer = answer.unwrap_or_else(|_| Err(late()));
     let answer = answer.map_err(|status| RequestError::Refused(Box::new(status)))?;
     read(answer, &key)
 }
@@ -137,7 +134,7 @@ fn metadata(signer: &str) -> Struct {
 }
 
 async fn headers(authority: &Authority, into: &mut MetadataMap) -> Result<(), RequestError> {
-    for (name, value) in &authority.headers {
+    for (name, value) in &authority.headers.0 {
         let name = MetadataKey::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, MetadataValue::try_from(value)) {
             into.insert(name, value);
@@ -151,7 +148,7 @@ async fn headers(authority: &Authority, into: &mut MetadataMap) -> Result<(), Re
 
 /// The token of a file as a header; none where there is no file: a certificate
 /// may say enough.
-pub(super) async fn bearer(
+pub(in crate::agent) async fn bearer(
     path: &Path,
 ) -> Result<Option<MetadataValue<tonic::metadata::Ascii>>, RequestError> {
     let unreadable = |source| RequestError::Token {

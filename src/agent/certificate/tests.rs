@@ -1,7 +1,7 @@
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use super::*;
-use crate::config::{Authority, KeyKind, Upstream};
+use crate::config::{Authority, Headers, KeyKind, Upstream};
 
 /// An authority that is asked in plain text.
 pub(super) fn authority(address: &str) -> Authority {
@@ -12,13 +12,14 @@ pub(super) fn authority(address: &str) -> Authority {
             port: port.parse().expect("a port"),
             tls: None,
         },
-        headers: BTreeMap::new(),
+        headers: Headers::default(),
         token: PathBuf::from("/none"),
         client: None,
         lifetime: Duration::from_hours(24),
         grace_ratio: 0.5,
         grace_jitter: 0.01,
         key: KeyKind::P256,
+        answer_timeout: Duration::from_secs(30),
         output: None,
         signer: String::new(),
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jsonwebtoken::{
-    Algorithm, DecodingKey, Header,
+    Algorithm, AlgorithmFamily, DecodingKey, Header,
     jwk::{Jwk, KeyAlgorithm, PublicKeyUse},
 };
 use serde::Deserialize;
@@ -17,7 +17,7 @@ pub(in crate::auth) struct Keys(Vec<Key>);
 struct Key {
     id: Option<String>,
     algorithm: Option<KeyAlgorithm>,
-    key: DecodingKey,
+    public: DecodingKey,
 }
 
 #[derive(Deserialize)]
@@ -44,12 +44,12 @@ impl Keys {
     pub(super) fn fitting(&self, header: &Header) -> impl Iterator<Item = &DecodingKey> {
         let fits = |key: &&Key| {
             key.is_named(header.kid.as_deref())
-                && key.key.family() == header.alg.family()
+                && key.public.family() == header.alg.family()
                 && key
                     .algorithm
                     .is_none_or(|only| Algorithm::try_from(only).ok() == Some(header.alg))
         };
-        self.0.iter().filter(fits).map(|key| &key.key)
+        self.0.iter().filter(fits).map(|key| &key.public)
     }
 }
 
@@ -58,12 +58,12 @@ impl Key {
         let jwk: Jwk = serde_json::from_value(json).ok()?;
         let common = &jwk.common;
         let signs = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
-        let key = DecodingKey::from_jwk(&jwk).ok()?;
-        let public = key.family() != jsonwebtoken::AlgorithmFamily::Hmac;
-        (signs && public).then(|| Self {
+        let public = DecodingKey::from_jwk(&jwk).ok()?;
+        let is_public = public.family() != AlgorithmFamily::Hmac;
+        (signs && is_public).then(|| Self {
             id: common.key_id.clone(),
             algorithm: common.key_algorithm,
-            key,
+            public,
         })
     }
 

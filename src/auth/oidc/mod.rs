@@ -38,9 +38,10 @@ impl Oidc {
     /// Tokens of the rule's issuer, for its audiences or, where it has none,
     /// for `audiences`.
     pub(super) fn new(rule: JwtRule, audiences: &[String], now: Clock) -> Self {
-        let audiences = match rule.audiences.is_empty() {
-            true => audiences.to_vec(),
-            false => rule.audiences,
+        let audiences = if rule.audiences.is_empty() {
+            audiences.to_vec()
+        } else {
+            rule.audiences
         };
         let keys = KeySource::new(rule.keys, &rule.issuer);
         Self {

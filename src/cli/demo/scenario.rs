@@ -173,13 +173,28 @@ impl Scenario {
         self.write(cluster, &documents)
     }
 
-    fn documents(&self, cluster: &str) -> Result<Vec<Value>> {
-        let text = read(&self.path(cluster).join("objects.yaml"))?;
-        let documents = yaml_serde::Deserializer::from_str(&text).map(Value::deserialize);
-        Ok(documents.collect::<Result<_, _>>()?)
+    /// The objects of a cluster as they are now.
+    pub(super) fn documents(&self, cluster: &str) -> Result<Vec<Value>> {
+        parse(&read(&self.path(cluster).join("objects.yaml"))?)
     }
 
-    fn write(&self, cluster: &str, documents: &[Value]) -> Result<Instant> {
+    /// Replaces the gateways of networks: name and address.
+    pub(super) fn set_gateways(&self, gateways: &[(String, Ipv4Addr)]) -> Result<()> {
+        let path = self.path("meshnetworks.yaml");
+        let mut networks: Value = yaml_serde::from_str(&read(&path)?)?;
+        for (network, address) in gateways {
+            let gateway = networks
+                .get_mut("networks")
+                .and_then(|all| all.get_mut(network));
+            let gateway = gateway.and_then(|network| network.get_mut("gateways")?.get_mut(0));
+            let gateway = gateway.context("a network has no gateway")?;
+            set(gateway, &["address"], address.to_string().into());
+        }
+        Ok(fs::write(path, yaml_serde::to_string(&networks)?)?)
+    }
+
+    /// Replaces the objects of a cluster in one atomic write. Its time.
+    pub(super) fn write(&self, cluster: &str, documents: &[Value]) -> Result<Instant> {
         let texts: Vec<String> = documents
             .iter()
             .map(yaml_serde::to_string)
@@ -196,8 +211,20 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// The documents of a text.
+pub(super) fn parse(text: &str) -> Result<Vec<Value>> {
+    let documents = yaml_serde::Deserializer::from_str(text).map(Value::deserialize);
+    Ok(documents.collect::<Result<_, _>>()?)
+}
+
+/// The text at a path.
+pub(super) fn text_at(value: &Value, path: &[&str]) -> Option<String> {
+    let found = path.iter().try_fold(value, |value, key| value.get(*key))?;
+    found.as_str().map(str::to_owned)
+}
+
 /// Whether a manifest is of a kind and its name starts so.
-fn is(document: &Value, kind: &str, prefix: &str) -> bool {
+pub(super) fn is(document: &Value, kind: &str, prefix: &str) -> bool {
     let name = document
         .get("metadata")
         .and_then(|m| m.get("name"))

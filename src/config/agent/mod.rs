@@ -8,9 +8,9 @@ mod proxy_config;
 mod upstream;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 pub use args::AgentArgs;
 pub use upstream::{Roots, ServerCheck, Upstream};
@@ -27,7 +27,7 @@ pub struct AgentConfig {
     /// Where Envoy gets its configuration from.
     pub discovery: Upstream,
     /// Headers of every request to the control plane.
-    pub discovery_headers: BTreeMap<String, String>,
+    pub discovery_headers: Headers,
     /// Where certificates come from.
     pub certificates: CertificateSource,
     /// How Envoy is run.
@@ -96,6 +96,16 @@ pub enum CertificateSource {
     Files(CertificateFiles),
 }
 
+/// Headers of requests. A value may be a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// Files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
@@ -124,7 +134,7 @@ pub struct Authority {
     /// The certificate service.
     pub upstream: Upstream,
     /// Headers of every request.
-    pub headers: BTreeMap<String, String>,
+    pub headers: Headers,
     /// The token that says who asks; read again for every request.
     pub token: PathBuf,
     /// A certificate that says who asks (`PROV_CERT`).
@@ -139,6 +149,8 @@ pub struct Authority {
     pub key: KeyKind,
     /// Folder that key and certificate are also written to.
     pub output: Option<PathBuf>,
+    /// How long an answer may take.
+    pub answer_timeout: Duration,
     /// `CertSigner` of the request.
     pub signer: String,
 }

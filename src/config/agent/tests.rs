@@ -27,7 +27,8 @@ fn configure(
     args.with_environment(variables.collect())
 }
 
-fn read(arguments: &[&str], variables: &[(&str, &str)]) -> AgentConfig {
+/// As [`configure`], of settings that are right.
+pub(crate) fn read(arguments: &[&str], variables: &[(&str, &str)]) -> AgentConfig {
     configure(arguments, variables).expect("a configuration")
 }
 
@@ -235,11 +236,11 @@ fn headers_come_from_variables() {
         &[("XDS_HEADER_TENANT", "a"), ("CA_HEADER_TENANT", "b")],
     );
     let pairs = |value: &str| {
-        BTreeMap::from([
-            ("clusterid".to_owned(), "c1".to_owned()),
-            ("tenant".to_owned(), value.to_owned()),
-        ])
+        let pairs = [("clusterid", "c1"), ("tenant", value)];
+        Headers(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into())
     };
     assert_eq!(config.discovery_headers, pairs("a"));
     assert_eq!(authority(&config).headers, pairs("b"));
+    let printed = format!("{:?}", pairs("hidden"));
+    assert!(printed.contains("tenant") && !printed.contains("hidden"));
 }

@@ -7,8 +7,8 @@ use crate::config::{Auth, values};
 
 #[derive(Debug, Args)]
 pub(super) struct AuthArgs {
-    /// Trust tokens of an OIDC issuer: JSON with issuer, audiences and jwks_uri
-    /// (https, http or file) or jwks
+    /// Trust tokens of an OIDC issuer: JSON with its name, audiences, and its
+    /// keys or their address (https, http or file)
     #[arg(
         long,
         env = "JWT_RULE",

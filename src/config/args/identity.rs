@@ -47,7 +47,7 @@ pub(super) struct IdentityArgs {
     /// Key of a self-signed root
     #[arg(
         long, env = "CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE", default_value = "2048",
-        value_parser = PossibleValuesParser::new(["2048", "3072", "4096"]).map(bits),
+        value_parser = PossibleValuesParser::new(["2048", "3072", "4096"]).map(|bits| bits.parse::<u32>().unwrap_or(2048)),
         value_name = "BITS"
     )]
     self_signed_ca_rsa_key_size: u32,
@@ -83,11 +83,6 @@ pub(super) struct IdentityArgs {
     /// Key of the serving certificate
     #[arg(long, alias = "tlsKeyFile", value_parser = values::path(), value_name = "FILE")]
     tls_key_file: Option<PathBuf>,
-}
-
-/// The parser lets only these through.
-fn bits(text: String) -> u32 {
-    text.parse().unwrap_or(2048)
 }
 
 impl IdentityArgs {

@@ -13,6 +13,9 @@ struct Scripted {
     answers: VecDeque<Answer>,
     written: Vec<u8>,
     writes: usize,
+    /// How often a flush has to wait, as that of TLS may with nothing to write.
+    flush_waits: usize,
+    flushed: usize,
     closed: bool,
 }
 
@@ -53,7 +56,13 @@ impl AsyncWrite for Scripted {
         Poll::Ready(Ok(count))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.flush_waits > 0 {
+            self.flush_waits -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.flushed = self.written.len();
         Poll::Ready(Ok(()))
     }
 
@@ -85,6 +94,22 @@ async fn many_writes_and_flushes_become_one() {
     let inner = outside.0.lock();
     assert_eq!((inner.io.written.len(), inner.io.writes), (10_000, 1));
     assert_eq!(inner.waiting.capacity(), 0, "no memory when idle");
+}
+
+/// TLS keeps what its socket does not take, and gives it away in flushes only.
+#[tokio::test]
+async fn a_flush_that_waits_is_done_again_though_nothing_is_left_to_write() {
+    let io = socket(&[]);
+    io.0.lock().io.flush_waits = 3;
+    let mut inside = io.share();
+    let outside = io.share();
+    let serve = io.drive(async move {
+        inside.write_all(b"answer").await.expect("accepted");
+        // A connection that waits for its peer.
+        std::future::pending::<()>().await;
+    });
+    let _ = timeout(std::time::Duration::from_millis(50), serve).await;
+    assert_eq!(outside.0.lock().io.flushed, 6);
 }
 
 #[tokio::test]

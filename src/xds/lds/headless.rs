@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 
 use super::entries::{Kind, Wish};
 use crate::mesh::MemoKey;
-use crate::model::{Provider, Resolution, Service};
+use crate::model::{Labels, Provider, Resolution, Service};
 use crate::xds::client::Client;
 use crate::xds::egress;
 
@@ -22,7 +22,7 @@ pub(super) fn pods(client: &Client, wish: &Wish<'_>) -> Option<Vec<IpAddr>> {
     let all = addresses(client, service, Some(name));
     // istiod: an entry that names nobody is called at any address.
     let mut selectors = service.registrations.values().map(|r| &r.selector);
-    let is_open = service.provider == Provider::External && selectors.all(|s| s.is_empty());
+    let is_open = service.provider == Provider::External && selectors.all(Labels::is_empty);
     (!all.is_empty() || !is_open).then_some(all)
 }
 

@@ -1,12 +1,12 @@
 //! The control plane.
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::Context;
 use crate::config::agent::upstream::{self, RootsLookup};
-use crate::config::agent::{AgentConfigError, CertificateFiles, ServerCheck, Upstream};
+use crate::config::agent::{AgentConfigError, CertificateFiles, Headers, ServerCheck, Upstream};
 
 /// Where the mesh's root certificates are mounted in a pod.
 const MESH_ROOTS: &str = "./var/run/secrets/istio/root-cert.pem";
@@ -118,16 +118,11 @@ impl ServerArgs {
 }
 
 /// `PREFIX<name>` variables as headers, and the cluster that a token is of.
-pub(super) fn headers(
-    context: &Context,
-    prefix: &str,
-    cluster_id: &str,
-) -> BTreeMap<String, String> {
+pub(super) fn headers(context: &Context, prefix: &str, cluster_id: &str) -> Headers {
     let given = context.environment.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix(prefix)?;
         Some((name.to_ascii_lowercase(), value.clone()))
     });
-    given
-        .chain([("clusterid".to_owned(), cluster_id.to_owned())])
-        .collect()
+    let cluster = ("clusterid".to_owned(), cluster_id.to_owned());
+    Headers(given.chain([cluster]).collect())
 }
