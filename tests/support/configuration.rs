@@ -76,13 +76,6 @@ fn type_names(fields: &mut Map<String, Value>) {
     }
 }
 
-/// Failover must be able to leave all hosts of a place.
-fn drop_full_ejection(fields: &mut Map<String, Value>) {
-    if fields.get("max_ejection_percent") == Some(&json!(100)) {
-        fields.remove("max_ejection_percent");
-    }
-}
-
 /// istiod routes requests on a port that their service does not have to a
 /// cluster that does not exist.
 fn lead_somewhere(fields: &mut Map<String, Value>, clusters: &BTreeSet<String>) {

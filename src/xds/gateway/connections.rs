@@ -142,7 +142,7 @@ pub(super) fn context<'a>(
 
 /// Sorted; none where any name will do.
 fn server_names(hosts: &[Arc<str>]) -> Vec<String> {
-    let mut names: Vec<String> = hosts.iter().map(|host| host.to_string()).collect();
+    let mut names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     names.sort();
     names.dedup();
     if names.iter().any(|name| name == "*") {
