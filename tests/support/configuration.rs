@@ -76,6 +76,14 @@ fn type_names(fields: &mut Map<String, Value>) {
     }
 }
 
+/// With today's Envoy nothing is ejected in a small cluster unless all of it may
+/// be, so that is sent where a rule wants failover and names no share.
+fn drop_full_ejection(fields: &mut Map<String, Value>) {
+    if fields.get("max_ejection_percent") == Some(&json!(100)) {
+        fields.remove("max_ejection_percent");
+    }
+}
+
 /// istiod routes requests on a port that their service does not have to a
 /// cluster that does not exist.
 fn lead_somewhere(fields: &mut Map<String, Value>, clusters: &BTreeSet<String>) {
