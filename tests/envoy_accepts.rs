@@ -2,6 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod support {
+    pub(crate) mod edge;
+}
+
 use std::{fs, net::IpAddr, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::config::{
@@ -40,6 +44,7 @@ use isthmus::testing::virtual_services::mesh_with;
 use isthmus::wire::EncodedResource;
 use isthmus::xds::ProxyResources;
 use prost::{Message, Name};
+use support::edge;
 
 /// The Envoy under test: `ISTHMUS_ENVOY`, else the one in the tool folder.
 fn envoy() -> PathBuf {
@@ -521,4 +526,16 @@ fn envoy_accepts_what_ingress_listeners_become() {
 fn envoy_accepts_what_gateways_get() {
     assert_accepted(router("ns", "ingress"));
     assert_accepted(router("ns", "eastwest"));
+}
+
+#[test]
+fn envoy_accepts_every_kind_of_gateway_server() {
+    let mesh = edge::mesh("s0.ns.svc.cluster.local");
+    let proxy = router("ns", "ingress");
+    let resources = snapshot_of(mesh.clone(), services());
+    let resources = ProxyResources::new(resources, Arc::new(proxy.clone()));
+    let listeners = resources.all(TypeUrl::Listener);
+    assert_eq!(listeners.len(), 5, "{listeners:?}");
+    assert_accepted_in(mesh.clone(), proxy.clone());
+    assert_accepted_in(mesh, with_addresses(proxy, &["fd00::1"]));
 }

@@ -55,7 +55,7 @@ pub(super) fn forward(
 
 /// The names that a chain takes, sorted; none where any name will do.
 pub(super) fn server_names(hosts: &[Arc<str>]) -> Vec<String> {
-    let mut names: Vec<String> = hosts.iter().map(|host| host.to_string()).collect();
+    let mut names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     names.sort();
     names.dedup();
     if names.iter().any(|name| name == "*") {
