@@ -39,7 +39,7 @@ pub(super) enum Destination {
     /// HTTP routes of this name.
     Routes(String),
     /// Wherever this filter passes bytes on to.
-    Bytes(Filter),
+    Bytes(Box<Filter>),
 }
 
 /// A filter chain: what it matches and where it leads.
@@ -169,14 +169,14 @@ impl Entries {
             (Kind::Tcp, None) => {
                 self.insert(at, kind, wish.binds, tcp());
             }
-            (Kind::Tcp, Some(entry)) => tcp().into_iter().for_each(|c| entry.merge(c)),
+            (Kind::Tcp, Some(entry)) => entry.merge_all(tcp()),
             (Kind::Auto, None) => {
                 let mut chains = tcp();
                 chains.push(http(true));
                 self.insert(at, kind, wish.binds, chains);
             }
             (Kind::Auto, Some(entry)) => {
-                tcp().into_iter().for_each(|chain| entry.merge(chain));
+                entry.merge_all(tcp());
                 if entry.kind == Kind::Tcp {
                     entry.merge(http(true));
                     entry.kind = Kind::Auto;
@@ -192,12 +192,18 @@ impl Entries {
             chains: Vec::new(),
             locked: false,
         };
-        chains.into_iter().for_each(|chain| entry.merge(chain));
+        entry.merge_all(chains);
         self.all.insert(at, entry);
     }
 }
 
 impl Entry {
+    fn merge_all(&mut self, chains: Vec<Chain>) {
+        for chain in chains {
+            self.merge(chain);
+        }
+    }
+
     /// Adds a chain unless one with the same match stands already: Envoy
     /// refuses a listener with two, and the older service wins.
     fn merge(&mut self, chain: Chain) {
@@ -239,7 +245,7 @@ fn tcp_chains(wish: &Wish<'_>, ranges: &[IpNet], on_wildcard: bool) -> Vec<Chain
             [] => ranges.to_vec(),
             own => own.to_vec(),
         },
-        to: Destination::Bytes(chosen.filter.clone()),
+        to: Destination::Bytes(Box::new(chosen.filter.clone())),
         metadata: Some(chosen.metadata.clone()),
     };
     // Where many services share an address only SNI tells them apart.
@@ -249,7 +255,7 @@ fn tcp_chains(wish: &Wish<'_>, ranges: &[IpNet], on_wildcard: bool) -> Vec<Chain
         sniffed_http: false,
         server_names: name.into_iter().collect(),
         ranges: ranges.to_vec(),
-        to: Destination::Bytes(filter.clone()),
+        to: Destination::Bytes(Box::new(filter.clone())),
         metadata: None,
     });
     chosen.iter().map(of_user).chain(of_service).collect()

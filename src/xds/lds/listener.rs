@@ -153,7 +153,7 @@ fn inspect(listener: &mut Listener, entry: &Entry, style: &Style) {
 
 fn filter_chain(chain: &Chain, listener: &str, style: &Style) -> FilterChain {
     let filter = match &chain.to {
-        Destination::Bytes(filter) => filter.clone(),
+        Destination::Bytes(filter) => Filter::clone(filter),
         Destination::Routes(routes) => {
             let prefix = stat_prefix(listener);
             connection_manager(&http::manager(prefix, routes, style.filters))
