@@ -34,7 +34,7 @@ impl Handshakes {
     ) -> io::Result<(TlsStream<TcpStream>, Channel)> {
         let accepted = timeout(LIMIT, async {
             // Whoever connects and says nothing takes no turn.
-            socket.readable().await?;
+            socket.peek(&mut [0]).await?;
             let _turn = self.0.acquire().await;
             TlsAcceptor::from(tls.config()).accept(socket).await
         });
