@@ -76,7 +76,8 @@ fn type_names(fields: &mut Map<String, Value>) {
     }
 }
 
-/// Failover must be able to leave all hosts of a place.
+/// With today's Envoy nothing is ejected in a small cluster unless all of it may
+/// be, so that is sent where a rule wants failover and names no share.
 fn drop_full_ejection(fields: &mut Map<String, Value>) {
     if fields.get("max_ejection_percent") == Some(&json!(100)) {
         fields.remove("max_ejection_percent");
