@@ -15,7 +15,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use isthmus::testing::identity::{TestCa, TestCaOptions};
 use serde_json::{Value, json};
 use support::{
-    envoy::{Answer, Envoy, get},
+    envoy::{Answer, Envoy, Variant, get},
     plane::Plane,
     sds::Secrets,
     servers::{Server, own_address, write},
@@ -163,7 +163,8 @@ impl Mesh {
     async fn envoy(&self, pod: &str, ip: Ipv4Addr, identity: &str) -> (Envoy, Secrets) {
         let secrets = Secrets::start(&self.ca, identity).await;
         let sds = secrets.address.to_string();
-        let envoy = Envoy::start_with_secrets(&node(pod, ip), self.plane.ads(), &sds).await;
+        let envoy =
+            Envoy::start_with_secrets(&node(pod, ip), self.plane.ads(), Variant::Delta, &sds).await;
         envoy.wait_live().await;
         (envoy, secrets)
     }
