@@ -23,8 +23,9 @@ use support::{
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-const HTTP_PORT: u16 = 8080;
-const TCP_PORT: u16 = 9090;
+// Below all ports that anybody is given, and none that people are fond of.
+const HTTP_PORT: u16 = 11_080;
+const TCP_PORT: u16 = 11_090;
 
 fn service(name: &str, address: &str, port: u16, port_name: &str) -> String {
     format!(
@@ -162,8 +163,8 @@ async fn assert_routes_by_name(test: u8, variant: Variant) {
         "web.shop.svc",
         "web.shop.svc.cluster.local",
         "web.shop.svc.cluster.local.",
-        "web:8080",
-        "web.shop.svc.cluster.local:8080",
+        "web:11080",
+        "web.shop.svc.cluster.local:11080",
         "10.99.0.1",
         "WEB.shop",
     ] {
