@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     http::{Call, Client, resolve, tally},
-    mesh::{Istiod, Mesh, PlanePod, greeting},
+    mesh::{Istiod, Mesh, PlanePod, System, greeting},
 };
 
 const PLANES: [PlanePod; 2] = [
@@ -53,7 +53,13 @@ async fn requests_stay_in_zone_then_region_then_cross_the_gateway() {
         cluster: plane.cluster,
         address: plane.added_at.expect("an address"),
     });
-    let mesh = Mesh::start("multi-primary-discovery-only", &PLANES, &istiods).await;
+    let mesh = Mesh::start(&System {
+        seed: "multi-primary-discovery-only",
+        planes: &PLANES,
+        istiods: &istiods,
+        certificate_life: "24h",
+    })
+    .await;
     let app = |cluster, pod, port| mesh.app(cluster, pod, port, Vec::new());
     let same_zone = app("cluster-1", "helloworld-v1-0", 5000);
     let same_region = app("cluster-1", "helloworld-v1-1", 5000);
