@@ -101,13 +101,6 @@ fn lead_somewhere(fields: &mut Map<String, Value>, clusters: &BTreeSet<String>) 
     }
 }
 
-/// Where ejection serves failover all endpoints may be ejected.
-fn drop_whole_ejection(fields: &mut Map<String, Value>) {
-    if fields.get("max_ejection_percent") == Some(&json!(100)) {
-        fields.remove("max_ejection_percent");
-    }
-}
-
 /// Envoy takes the chain whose match is the most exact one, in whatever order
 /// they stand.
 fn sort_chains(listener: &mut Value) {
