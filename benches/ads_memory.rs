@@ -1,8 +1,9 @@
 //! Resident memory of the ADS server per connected sidecar.
 //!
 //! The server runs in this process, the sidecars in a child process; each has
-//! an own plaintext connection over loopback and watches 300 clusters and
-//! their endpoints. `cargo bench --bench ads_memory [-- SIDECARS]`. Linux only.
+//! an own connection over loopback, in plain text or (`tls`) with a client
+//! certificate, and watches 300 clusters and their endpoints.
+//! `cargo bench --bench ads_memory [-- [SIDECARS] [tls]]`. Linux only.
 
 #![allow(
     clippy::expect_used,
@@ -11,19 +12,24 @@
     reason = "a bench may panic and prints its figure"
 )]
 
-use std::{env, fs, process::Stdio, time::Duration};
+use std::{env, fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::config::core::v3::{Extension, Node};
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
 };
+use isthmus::identity::serving::{Refusals, ServerTls, ServingCertificate, serving_names};
 use isthmus::model::TypeUrl;
 use isthmus::server::Config;
-use isthmus::testing::ads_server::{AdsServer, requests};
+use isthmus::testing::ads_server::{AdsServer, Published, requests};
 use isthmus::testing::ads_stream::delta;
 use isthmus::testing::ads_world::{FakeWorld, node};
+use isthmus::testing::identity::{TestCa, TestCaOptions, TestLeaf, now};
+use isthmus::testing::secure::SecureClient;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -61,10 +67,51 @@ fn sidecar() -> Node {
     }
 }
 
+/// TLS of a server, and in `folder` what a client of it needs.
+fn secure(folder: &Path) -> ServerTls {
+    let root = TestCa::root(TestCaOptions::new("root"));
+    let ca = root.intermediate(TestCaOptions::new("intermediate"));
+    let authority = ca.authority();
+    let names = serving_names("istio-system", "", "", "");
+    let day = Duration::from_hours(24);
+    let certificate = ServingCertificate::issue(&authority, &names, day, now());
+    let tls = ServerTls::new(Refusals::default());
+    tls.set_trust_domains([Arc::from("cluster.local")].into());
+    tls.set_client_roots(authority.trust_bundle().expect("roots"));
+    tls.set_certificate(certificate.expect("a certificate"));
+    let (chain, key) = ca.leaf(&TestLeaf::new(&[
+        "spiffe://cluster.local/ns/default/sa/web",
+    ]));
+    fs::write(folder.join("root.pem"), ca.root_pem()).expect("a file");
+    fs::write(folder.join("key"), key.secret_der()).expect("a file");
+    for (n, certificate) in chain.iter().enumerate() {
+        fs::write(folder.join(format!("chain-{n}")), certificate).expect("a file");
+    }
+    tls
+}
+
+/// The client of [`secure`].
+fn client(folder: &Path) -> SecureClient {
+    let read = |name: &str| fs::read(folder.join(name));
+    let chain = (0..).map_while(|n| read(&format!("chain-{n}")).ok());
+    let key = PrivateKeyDer::try_from(read("key").expect("a key")).expect("a key");
+    let roots = fs::read_to_string(folder.join("root.pem")).expect("roots");
+    SecureClient::new(&roots).certificate((chain.map(CertificateDer::from).collect(), key))
+}
+
+async fn channel(address: SocketAddr, folder: Option<&Path>) -> Channel {
+    if let Some(folder) = folder {
+        return client(folder).connect(address).await.expect("connects");
+    }
+    let url = format!("http://{address}");
+    let channel = Channel::from_shared(url).expect("a URL").connect().await;
+    channel.expect("connects")
+}
+
 /// One sidecar: subscribes, ACKs everything, stays.
-async fn connect(url: String) -> (impl Sized, impl Sized) {
-    let channel = AggregatedDiscoveryServiceClient::connect(url).await;
-    let mut channel = channel.expect("connects");
+async fn connect(address: SocketAddr, folder: Option<Arc<Path>>) -> (impl Sized, impl Sized) {
+    let channel = channel(address, folder.as_deref()).await;
+    let mut channel = AggregatedDiscoveryServiceClient::new(channel);
     let (sender, stream) = requests();
     let first = DeltaDiscoveryRequest {
         node: Some(sidecar()),
@@ -103,11 +150,11 @@ async fn connect(url: String) -> (impl Sized, impl Sized) {
     (sender, responses)
 }
 
-async fn sidecars(url: &str, count: usize) {
+async fn sidecars(address: SocketAddr, count: usize, folder: Option<Arc<Path>>) {
     let mut all = Vec::new();
     let mut opening = JoinSet::new();
     for _ in 0..count {
-        opening.spawn(connect(url.to_owned()));
+        opening.spawn(connect(address, folder.clone()));
         if opening.len() == 20 {
             all.extend(opening.join_next().await);
         }
@@ -119,7 +166,7 @@ async fn sidecars(url: &str, count: usize) {
     std::future::pending::<()>().await;
 }
 
-async fn measure(count: usize) {
+async fn measure(count: usize, tls: bool) {
     let mut world = FakeWorld::default();
     for n in 0..CLUSTERS {
         world.set(CDS, &name(n), &"c".repeat(1500));
@@ -130,13 +177,17 @@ async fn measure(count: usize) {
             &"l".repeat(2000),
         );
     }
-    let server = AdsServer::start(world, Config::default()).expect("listens");
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tls.then_some(folder.path());
+    let published = Published::new(world, Config::default());
+    let server = AdsServer::serve(published, folder.map(secure)).expect("listens");
     let mut before = 0;
     // The first few pay for what all share.
     for (round, sidecars) in [20, count].into_iter().enumerate() {
         let child = tokio::process::Command::new(env::current_exe().expect("own path"))
-            .args(["sidecars", &format!("http://{}", server.address)])
+            .args(["sidecars", &server.address.to_string()])
             .arg(sidecars.to_string())
+            .args(folder)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn();
@@ -168,10 +219,13 @@ fn main() {
         .expect("a runtime");
     let args: Vec<String> = env::args().collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    if let [_, "sidecars", url, count] = args.as_slice() {
-        runtime.block_on(sidecars(url, count.parse().expect("a number")));
+    if let [_, "sidecars", address, count, folder @ ..] = args.as_slice() {
+        let (address, count) = (address.parse(), count.parse());
+        let (address, count) = (address.expect("an address"), count.expect("a number"));
+        let folder = folder.first().map(|folder| Arc::from(Path::new(folder)));
+        runtime.block_on(sidecars(address, count, folder));
         return;
     }
     let count = args.iter().find_map(|arg| arg.parse().ok());
-    runtime.block_on(measure(count.unwrap_or(500)));
+    runtime.block_on(measure(count.unwrap_or(500), args.contains(&"tls")));
 }

@@ -96,7 +96,7 @@ async fn a_service_that_only_another_cluster_has_resolves() {
             ("ISTIO_META_INTERCEPTION_MODE", "NONE"),
             ("DNS_PROXY_ADDR", &dns),
         ],
-        proxy_config: Value::Null,
+        settings: Value::Null,
     });
     agent.wait_ready().await;
     let server = dns.parse().expect("an address");
@@ -129,7 +129,7 @@ async fn a_proxy_with_dns_is_not_ready_before_its_names() {
         roots: &plane.roots(),
         token: "web",
         variables: &[("ISTIO_META_DNS_CAPTURE", "true"), ("DNS_PROXY_ADDR", &dns)],
-        proxy_config: Value::Null,
+        settings: Value::Null,
     });
     // Envoy has all it needs: this control plane has no names.
     agent

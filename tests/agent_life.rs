@@ -12,7 +12,9 @@ mod support {
 }
 
 use std::sync::atomic::Ordering;
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
+use std::{
+    fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use isthmus::testing::identity::{TestCa, TestCaOptions};
@@ -43,7 +45,7 @@ fn proxy<'a>(plane: &'a ControlPlane, roots: &'a str, name: &'a str) -> Proxy<'a
         roots,
         token: name,
         variables: &[],
-        proxy_config: Value::Null,
+        settings: Value::Null,
     }
 }
 
@@ -230,7 +232,7 @@ async fn a_request_in_flight_is_finished_when_the_pod_ends() {
     let entry = path_of_two(&plane, &app, Traffic::Http);
     let [mut server, mut client] = ["server", "client"].map(|name| {
         Agent::start(&Proxy {
-            proxy_config: json!({"terminationDrainDuration": "3s"}),
+            settings: json!({"terminationDrainDuration": "3s"}),
             ..proxy(&plane, &roots, name)
         })
     });
@@ -266,7 +268,7 @@ async fn a_proxy_may_wait_for_its_last_connection() {
             ("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true"),
             ("MINIMUM_DRAIN_DURATION", "100ms"),
         ],
-        proxy_config: json!({"terminationDrainDuration": "1h"}),
+        settings: json!({"terminationDrainDuration": "1h"}),
         ..proxy(&plane, &roots, "web")
     });
     agent.wait_ready().await;
@@ -279,7 +281,7 @@ async fn quitquitquit_ends_the_proxy_at_once() {
     let plane = ControlPlane::start().await;
     let roots = plane.roots();
     let mut agent = Agent::start(&Proxy {
-        proxy_config: json!({"terminationDrainDuration": "1h"}),
+        settings: json!({"terminationDrainDuration": "1h"}),
         ..proxy(&plane, &roots, "web")
     });
     agent.wait_ready().await;
@@ -294,7 +296,7 @@ async fn a_drained_sidecar_ends_at_once() {
     let plane = ControlPlane::start().await;
     let roots = plane.roots();
     let mut agent = Agent::start(&Proxy {
-        proxy_config: json!({"terminationDrainDuration": "1h"}),
+        settings: json!({"terminationDrainDuration": "1h"}),
         ..proxy(&plane, &roots, "web")
     });
     agent.wait_ready().await;
@@ -324,7 +326,7 @@ async fn two_agents_with_one_folder_do_not_share_it() {
     let config = json!({"configPath": folder.path()});
     let start = |name| {
         Agent::start(&Proxy {
-            proxy_config: config.clone(),
+            settings: config.clone(),
             ..proxy(&plane, &roots, name)
         })
     };
@@ -357,6 +359,8 @@ async fn envoy_takes_every_kind_of_bootstrap() {
     let roots = TestCa::root(TestCaOptions::new("root"));
     let root_file = folder.path().join("root.pem");
     fs::write(&root_file, roots.root_pem()).expect("roots");
+    let plain = "{controlPlaneAuthPolicy: NONE, discoveryAddress: '10.9.9.9:15010', \
+        runtimeValues: {a.b: 'true'}}";
     let cases: [&[&str]; 4] = [
         &[
             "sidecar",
@@ -386,26 +390,16 @@ async fn envoy_takes_every_kind_of_bootstrap() {
             "--status-port",
             "0",
             "--proxy-config",
-            "{controlPlaneAuthPolicy: NONE, discoveryAddress: '10.9.9.9:15010', runtimeValues: {a.b: 'true'}}",
+            plain,
         ],
     ];
     for (number, arguments) in cases.into_iter().enumerate() {
         let config = folder.path().join(number.to_string());
-        // No Envoy: the bootstrap is written, then the start fails.
-        let output = Command::new(env!("CARGO_BIN_EXE_isthmus"))
-            .arg("agent")
-            .args(arguments)
-            .args(["--name", "web", "--namespace", "shop", "--envoy", "/none"])
-            .args(["--admin-port", "1", "--status-port", "0"])
-            .arg("--config-path")
-            .arg(&config)
-            .env("XDS_ROOT_CA", &root_file)
-            .env("CA_ROOT_CA", &root_file)
-            .output()
-            .await
-            .expect("isthmus starts");
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(text.contains("cannot start Envoy"), "{arguments:?}: {text}");
+        let written = write_bootstrap(arguments, &config, &root_file).await;
+        assert!(
+            written.contains("cannot start Envoy"),
+            "{arguments:?}: {written}"
+        );
         let checked = Command::new(binary())
             .args(["--mode", "validate", "-l", "warning", "-c"])
             .arg(config.join("envoy-rev.json"))
@@ -415,4 +409,22 @@ async fn envoy_takes_every_kind_of_bootstrap() {
         let text = String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success(), "{arguments:?}: {text}");
     }
+}
+
+/// Lets an agent write its bootstrap; there is no Envoy to start with it. What
+/// it prints.
+async fn write_bootstrap(arguments: &[&str], folder: &Path, roots: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_isthmus"))
+        .arg("agent")
+        .args(arguments)
+        .args(["--name", "web", "--namespace", "shop", "--envoy", "/none"])
+        .args(["--admin-port", "1", "--status-port", "0"])
+        .arg("--config-path")
+        .arg(folder)
+        .env("XDS_ROOT_CA", roots)
+        .env("CA_ROOT_CA", roots)
+        .output()
+        .await
+        .expect("isthmus starts");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

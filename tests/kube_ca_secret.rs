@@ -183,6 +183,15 @@ async fn replicas_that_start_together_sign_under_one_root_and_later_ones_too() {
     assert!(value(&written, "ca-key.pem").contains("PRIVATE KEY"));
     assert_eq!(value(&written, "cert-chain.pem"), "");
     assert!(secret(&admin, "cacerts").await.is_none());
+
+    // Whoever changes it, all replicas follow.
+    let other = TestCa::root(TestCaOptions::new("other"));
+    let certificate = other.certificate();
+    let values = [("ca-key.pem", other.key()), ("ca-cert.pem", &certificate)];
+    apply(&server, "istio-ca-secret", &values).await;
+    for replica in replicas.iter().chain([&late]) {
+        replica.until_named("other").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,7 +30,7 @@ mod stream;
 mod unary;
 
 #[cfg(test)]
-mod secure_tests;
+mod tests;
 
 pub use accept::serve;
 pub use body::ResponseBody;

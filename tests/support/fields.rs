@@ -67,7 +67,8 @@ fn envoy_protos() -> PathBuf {
     let said = String::from_utf8_lossy(&metadata.stderr);
     assert!(metadata.status.success(), "cargo metadata: {said}");
     let metadata: Value = serde_json::from_slice(&metadata.stdout).expect("JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let packages = packages.expect("a list of packages");
     let of = packages.iter().find(|p| p["name"] == "envoy-types");
     let manifest = of.and_then(|p| p["manifest_path"].as_str());
     let manifest = Path::new(manifest.expect("envoy-types among the packages"));

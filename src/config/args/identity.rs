@@ -22,8 +22,8 @@ pub(super) struct IdentityArgs {
         value_parser = values::path(), value_name = "FOLDER"
     )]
     root_ca_dir: PathBuf,
-    /// Folder that keeps the self-signed root with --cluster-dir; without it the
-    /// root is new after every start
+    /// Folder that keeps the self-signed root where there is no Kubernetes;
+    /// without it the root is new after every start
     #[arg(long, value_parser = values::path(), value_name = "FOLDER")]
     ca_state_dir: Option<PathBuf>,
     /// Life of certificates that ask for none
@@ -99,7 +99,7 @@ impl IdentityArgs {
         };
         Identity {
             ca_server: self.ca_server,
-            root_ca_dir: self.root_ca_dir.clone(),
+            root_ca_dir: given(&Some(self.root_ca_dir.clone())),
             ca_state_dir: given(&self.ca_state_dir),
             default_lifetime: self.default_workload_cert_ttl,
             max_lifetime: self.max_workload_cert_ttl,

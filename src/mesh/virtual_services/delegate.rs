@@ -83,10 +83,8 @@ fn below(root: &HttpRoute, own: &HttpRoute) -> Option<HttpRoute> {
         (outer, inner) => narrowed(outer, inner)?,
     };
     let with_mirrors = if own.mirrors.is_empty() { root } else { own };
-    let with_headers = match own.headers == HeaderOperations::default() {
-        true => root,
-        false => own,
-    };
+    let says_none = own.headers == HeaderOperations::default();
+    let with_headers = if says_none { root } else { own };
     Some(HttpRoute {
         name: joined(&root.name, &own.name),
         matches,

@@ -5,8 +5,6 @@ mod domains;
 mod hosts;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod virtual_service_tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -81,8 +81,8 @@ struct MirrorTo<'a> {
 
 /// Envoy refuses shares that are all 0, or too large in sum.
 fn shares(destinations: &[HttpDestination]) -> Result<(), Problem> {
-    let weights = destinations.iter().map(|d| d.weight);
-    let sum = weights.fold(Some(0_u32), |sum, weight| sum?.checked_add(weight));
+    let mut weights = destinations.iter().map(|d| d.weight);
+    let sum = weights.try_fold(0_u32, u32::checked_add);
     let reason = match sum {
         None => "has weights that are too large in sum",
         Some(0) if destinations.len() > 1 => {

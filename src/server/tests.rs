@@ -44,8 +44,8 @@ struct Secure {
     server: AdsServer,
 }
 
-fn published(issuer: &TokenIssuer, authority: CertificateAuthority) -> Published {
-    let published = Published::new(FakeWorld::with(&[(CDS, "web")]), Config::default());
+fn published(issuer: &TokenIssuer, authority: CertificateAuthority, config: Config) -> Published {
+    let published = Published::new(FakeWorld::with(&[(CDS, "web")]), config);
     let options = Options {
         rule: Some(JwtRule::parse(&issuer.rule("istio-ca")).unwrap()),
         audiences: vec!["istio-ca".to_owned()],
@@ -67,6 +67,10 @@ fn serving(authority: &CertificateAuthority) -> ServingCertificate {
 
 impl Secure {
     fn start() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
         let ca = TestCa::root(TestCaOptions::new("root"));
         let authority = ca.authority();
         let tls = ServerTls::new(Refusals::default());
@@ -74,7 +78,7 @@ impl Secure {
         tls.set_client_roots(authority.trust_bundle().unwrap());
         tls.set_certificate(serving(&authority));
         let issuer = TokenIssuer::new("https://issuer").unwrap();
-        let published = published(&issuer, authority.clone());
+        let published = published(&issuer, authority.clone(), config);
         let server = AdsServer::serve(published, Some(tls.clone())).unwrap();
         Self {
             ca,
@@ -188,6 +192,22 @@ async fn callers_without_credentials_are_refused_at_once() {
         assert!(error.message().starts_with("request authenticate failure"));
     }
     assert!(secure.server.connections().is_empty());
+}
+
+#[tokio::test]
+async fn strangers_use_up_no_turns_of_new_streams() {
+    let secure = Secure::with(Config {
+        streams_per_second: Some(0.1),
+        ..Config::default()
+    });
+    let stranger = secure.client();
+    let strangers = (0..5).map(|_| secure.open(&stranger));
+    for outcome in futures::future::join_all(strangers).await {
+        assert_eq!(outcome.unwrap_err().code(), Code::Unauthenticated);
+    }
+    secure.open(&secure.with_token()).await.unwrap();
+    let next = secure.open(&secure.with_token()).await;
+    assert_eq!(next.unwrap_err().code(), Code::ResourceExhausted);
 }
 
 #[tokio::test]
@@ -357,7 +377,7 @@ async fn call(state: &Arc<State>, token: &str, body: Vec<Bytes>) -> tonic::Statu
 async fn a_request_that_never_ends_is_given_up() {
     let issuer = TokenIssuer::new("https://issuer").unwrap();
     let authority = TestCa::root(TestCaOptions::new("root")).authority();
-    let state = published(&issuer, authority).state;
+    let state = published(&issuer, authority, Config::default()).state;
     let token = issuer
         .issue(("default", "web"), "istio-ca", now(), HOUR)
         .unwrap();
@@ -373,7 +393,10 @@ async fn a_request_that_never_ends_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn before_it_is_ready_nothing_is_signed() {
     let issuer = TokenIssuer::new("https://issuer").unwrap();
-    let state = published(&issuer, CertificateAuthority::new(Lifetimes::default())).state;
+    let state = {
+        let authority = CertificateAuthority::new(Lifetimes::default());
+        published(&issuer, authority, Config::default()).state
+    };
     let token = issuer
         .issue(("default", "web"), "istio-ca", now(), HOUR)
         .unwrap();
