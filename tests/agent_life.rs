@@ -11,8 +11,12 @@ mod support {
     pub(crate) mod tls_path;
 }
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
+use std::sync::atomic::Ordering;
+use std::{
+    fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration,
+};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use isthmus::testing::identity::{TestCa, TestCaOptions};
 use serde_json::{Value, json};
 use support::agent::{Agent, Proxy};
@@ -41,7 +45,7 @@ fn proxy<'a>(plane: &'a ControlPlane, roots: &'a str, name: &'a str) -> Proxy<'a
         roots,
         token: name,
         variables: &[],
-        proxy_config: Value::Null,
+        settings: Value::Null,
     }
 }
 
@@ -168,23 +172,23 @@ async fn certificates_rotate_under_requests_without_a_failure() {
 async fn a_new_root_reaches_envoy_with_the_next_certificate() {
     let plane = ControlPlane::start().await;
     let roots = plane.roots();
+    let app = App::start().await;
+    path_of_two(&plane, &app, Traffic::Tcp);
     let mut agent = Agent::start(&Proxy {
         variables: &[("SECRET_TTL", "2s")],
-        ..proxy(&plane, &roots, "web")
+        ..proxy(&plane, &roots, "server")
     });
     agent.wait_ready().await;
-    let app = App::start().await;
-    let _ = path_of_two(&plane, &app, Traffic::Tcp);
     let next = TestCa::root(TestCaOptions::new("second root"));
-    let expected = next.root_pem().to_owned();
+    let expected = BASE64.encode(format!("{}\n", next.root_pem().trim_end()));
     *plane.state.ca.lock().expect("no panic") = next;
     agent
         .until("the new root", async |agent| {
-            let log = agent.log();
-            (log.matches("certificate issued").count() > 1).then_some(())
+            let path = "/config_dump?resource=dynamic_active_secrets";
+            let secrets = agent.admin(path).await?;
+            secrets.contains(&expected).then_some(())
         })
         .await;
-    assert!(!expected.is_empty());
 }
 
 #[tokio::test]
@@ -207,6 +211,20 @@ async fn an_agent_whose_token_is_refused_goes_on_and_heals() {
 }
 
 #[tokio::test]
+async fn an_authority_that_does_not_answer_is_asked_again() {
+    let plane = ControlPlane::start().await;
+    let roots = plane.roots();
+    plane.state.silent.store(true, Ordering::Relaxed);
+    let mut agent = Agent::start(&Proxy {
+        variables: &[("CA_ANSWER_TIMEOUT", "300ms")],
+        ..proxy(&plane, &roots, "web")
+    });
+    agent.logged("no answer", 0).await;
+    plane.state.silent.store(false, Ordering::Relaxed);
+    agent.wait_ready().await;
+}
+
+#[tokio::test]
 async fn a_request_in_flight_is_finished_when_the_pod_ends() {
     let plane = ControlPlane::start().await;
     let roots = plane.roots();
@@ -214,7 +232,7 @@ async fn a_request_in_flight_is_finished_when_the_pod_ends() {
     let entry = path_of_two(&plane, &app, Traffic::Http);
     let [mut server, mut client] = ["server", "client"].map(|name| {
         Agent::start(&Proxy {
-            proxy_config: json!({"terminationDrainDuration": "3s"}),
+            settings: json!({"terminationDrainDuration": "3s"}),
             ..proxy(&plane, &roots, name)
         })
     });
@@ -250,7 +268,7 @@ async fn a_proxy_may_wait_for_its_last_connection() {
             ("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true"),
             ("MINIMUM_DRAIN_DURATION", "100ms"),
         ],
-        proxy_config: json!({"terminationDrainDuration": "1h"}),
+        settings: json!({"terminationDrainDuration": "1h"}),
         ..proxy(&plane, &roots, "web")
     });
     agent.wait_ready().await;
@@ -263,7 +281,7 @@ async fn quitquitquit_ends_the_proxy_at_once() {
     let plane = ControlPlane::start().await;
     let roots = plane.roots();
     let mut agent = Agent::start(&Proxy {
-        proxy_config: json!({"terminationDrainDuration": "1h"}),
+        settings: json!({"terminationDrainDuration": "1h"}),
         ..proxy(&plane, &roots, "web")
     });
     agent.wait_ready().await;
@@ -278,7 +296,7 @@ async fn a_drained_sidecar_ends_at_once() {
     let plane = ControlPlane::start().await;
     let roots = plane.roots();
     let mut agent = Agent::start(&Proxy {
-        proxy_config: json!({"terminationDrainDuration": "1h"}),
+        settings: json!({"terminationDrainDuration": "1h"}),
         ..proxy(&plane, &roots, "web")
     });
     agent.wait_ready().await;
@@ -308,7 +326,7 @@ async fn two_agents_with_one_folder_do_not_share_it() {
     let config = json!({"configPath": folder.path()});
     let start = |name| {
         Agent::start(&Proxy {
-            proxy_config: config.clone(),
+            settings: config.clone(),
             ..proxy(&plane, &roots, name)
         })
     };
@@ -341,6 +359,8 @@ async fn envoy_takes_every_kind_of_bootstrap() {
     let roots = TestCa::root(TestCaOptions::new("root"));
     let root_file = folder.path().join("root.pem");
     fs::write(&root_file, roots.root_pem()).expect("roots");
+    let plain = "{controlPlaneAuthPolicy: NONE, discoveryAddress: '10.9.9.9:15010', \
+        runtimeValues: {a.b: 'true'}}";
     let cases: [&[&str]; 4] = [
         &[
             "sidecar",
@@ -370,26 +390,16 @@ async fn envoy_takes_every_kind_of_bootstrap() {
             "--status-port",
             "0",
             "--proxy-config",
-            "{controlPlaneAuthPolicy: NONE, discoveryAddress: '10.9.9.9:15010', runtimeValues: {a.b: 'true'}}",
+            plain,
         ],
     ];
     for (number, arguments) in cases.into_iter().enumerate() {
         let config = folder.path().join(number.to_string());
-        // No Envoy: the bootstrap is written, then the start fails.
-        let output = Command::new(env!("CARGO_BIN_EXE_isthmus"))
-            .arg("agent")
-            .args(arguments)
-            .args(["--name", "web", "--namespace", "shop", "--envoy", "/none"])
-            .args(["--admin-port", "1", "--status-port", "0"])
-            .arg("--config-path")
-            .arg(&config)
-            .env("XDS_ROOT_CA", &root_file)
-            .env("CA_ROOT_CA", &root_file)
-            .output()
-            .await
-            .expect("isthmus starts");
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(text.contains("cannot start Envoy"), "{arguments:?}: {text}");
+        let written = write_bootstrap(arguments, &config, &root_file).await;
+        assert!(
+            written.contains("cannot start Envoy"),
+            "{arguments:?}: {written}"
+        );
         let checked = Command::new(binary())
             .args(["--mode", "validate", "-l", "warning", "-c"])
             .arg(config.join("envoy-rev.json"))
@@ -399,4 +409,22 @@ async fn envoy_takes_every_kind_of_bootstrap() {
         let text = String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success(), "{arguments:?}: {text}");
     }
+}
+
+/// Lets an agent write its bootstrap; there is no Envoy to start with it. What
+/// it prints.
+async fn write_bootstrap(arguments: &[&str], folder: &Path, roots: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_isthmus"))
+        .arg("agent")
+        .args(arguments)
+        .args(["--name", "web", "--namespace", "shop", "--envoy", "/none"])
+        .args(["--admin-port", "1", "--status-port", "0"])
+        .arg("--config-path")
+        .arg(folder)
+        .env("XDS_ROOT_CA", roots)
+        .env("CA_ROOT_CA", roots)
+        .output()
+        .await
+        .expect("isthmus starts");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -14,7 +14,7 @@ mod support {
     pub(crate) mod plane;
 }
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use envoy_types::pb::{
     envoy::config::{core::v3::Node, endpoint::v3::ClusterLoadAssignment},
@@ -35,6 +35,7 @@ use support::{
     peer::{Agent, CDS, EDS, LDS, Stream, certificates, decode, names},
     plane::Plane,
 };
+use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
@@ -55,6 +56,10 @@ metadata: {name: shop}
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: client, namespace: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: istiod, namespace: istio-system}
 ---
 apiVersion: v1
 kind: Service
@@ -87,6 +92,8 @@ struct World {
     client: Client,
     plane: Plane,
     roots: String,
+    /// Where its kubeconfig is.
+    _folder: TempDir,
 }
 
 impl World {
@@ -94,15 +101,21 @@ impl World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let server = ApiServer::start().await;
         server.apply_yaml(OBJECTS).await;
+        server.apply_yaml(include_str!("../deploy/rbac.yaml")).await;
         server.apply_yaml(&slice(&["10.1.0.1"])).await;
         let kubeconfig = Kubeconfig::read_from(server.kubeconfig_path()).expect("a kubeconfig");
         let options = KubeConfigOptions::default();
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
         let client = Client::try_from(config.expect("a configuration")).expect("a client");
+        // With no more than what the deployment's roles grant.
+        let own = token(&client, ("istio-system", "istiod"), None).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kubeconfig");
+        fs::write(&path, server.kubeconfig(&own)).expect("a kubeconfig");
         let mut plane = Plane::launch(|command| {
             command
                 .arg("--kubeconfig")
-                .arg(server.kubeconfig_path())
+                .arg(&path)
                 .env("CLUSTER_ID", "c1")
                 .env("POD_NAME", "istiod-0")
                 .env("POD_NAMESPACE", "istio-system");
@@ -114,6 +127,7 @@ impl World {
             client,
             plane,
             roots,
+            _folder: folder,
         }
     }
 
@@ -134,19 +148,25 @@ impl World {
 
     /// A projected token of account `client`.
     async fn token(&self, audience: &str) -> String {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), "shop");
-        let request = TokenRequest {
-            spec: Some(TokenRequestSpec {
-                audiences: Some(vec![audience.to_owned()]),
-                ..TokenRequestSpec::default()
-            }),
-            ..TokenRequest::default()
-        };
-        let params = PostParams::default();
-        let answer = accounts.create_token_request("client", &params, &request);
-        let status = answer.await.expect("an answer").status;
-        status.and_then(|status| status.token).expect("a token")
+        token(&self.client, ("shop", "client"), Some(audience)).await
     }
+}
+
+/// A token of a service account, for an audience or for the API server.
+async fn token(client: &Client, of: (&str, &str), audience: Option<&str>) -> String {
+    let (namespace, account) = of;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            audiences: audience.map(|audience| vec![audience.to_owned()]),
+            ..TokenRequestSpec::default()
+        }),
+        ..TokenRequest::default()
+    };
+    let params = PostParams::default();
+    let answer = accounts.create_token_request(account, &params, &request);
+    let status = answer.await.expect("an answer").status;
+    status.and_then(|status| status.token).expect("a token")
 }
 
 /// What the control plane put where pods mount it.

@@ -14,6 +14,7 @@ use std::{
     process::{Command, Output},
 };
 
+use isthmus::testing::identity::{TestCa, TestCaOptions};
 use support::plane::{Plane, free_addresses};
 use tempfile::TempDir;
 
@@ -46,7 +47,8 @@ fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output 
 
 /// A wrong command line ends at once, is no success, and says all of `words`.
 fn assert_refused(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], words: &[&str]) {
-    let all = [&["discovery"], arguments].concat();
+    // The port of TLS may be taken by somebody else.
+    let all = [&["discovery", "--secure-grpc-addr="], arguments].concat();
     let output = run(folder, &all, variables);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{arguments:?}: {said}");
@@ -73,7 +75,7 @@ async fn the_arguments_and_variables_of_istiods_deployment_start_it() {
                 "cluster.local",
             ])
             .args(["--keepaliveMaxServerConnectionAge", "30m"])
-            .args(["--cluster-dir", "cluster1=a"])
+            .args(["--cluster-dir", "cluster1=a", "--ca-state-dir", "state"])
             .current_dir(folder.path())
             .env("REVISION", "default")
             .env("PILOT_CERT_PROVIDER", "istiod")
@@ -94,9 +96,7 @@ async fn the_arguments_and_variables_of_istiods_deployment_start_it() {
         panic!("one warning: {log}");
     };
     for unused in [
-        "--secure-grpc-addr",
         "--https-addr",
-        "PILOT_CERT_PROVIDER",
         "PILOT_ENABLE_ANALYSIS",
         "PILOT_TRACE_SAMPLING",
     ] {
@@ -108,14 +108,14 @@ async fn the_arguments_and_variables_of_istiods_deployment_start_it() {
 /// Flags of istiod's in its own spelling, but for addresses, which every test
 /// here gives.
 const FLAGS: &[(&str, &str)] = &[
-    ("caCertFile", "/nowhere"),
+    ("caCertFile", "serving/ca.crt"),
     ("cniNamespace", "istio-system"),
     ("configDir", "/nowhere"),
     ("kubernetesApiBurst", "160"),
     ("kubernetesApiQPS", "80.0"),
     ("registries", "Kubernetes"),
-    ("tlsCertFile", "/nowhere"),
-    ("tlsKeyFile", "/nowhere"),
+    ("tlsCertFile", "serving/tls.crt"),
+    ("tlsKeyFile", "serving/tls.key"),
     ("tls-cipher-suites", "TLS_AES_128_GCM_SHA256"),
     ("tls-min-version", "1.2"),
     ("ctrlz_port", "9876"),
@@ -155,9 +155,13 @@ fn kebab(name: &str) -> String {
 }
 
 async fn assert_starts(folder: &TempDir, arguments: Vec<String>) {
+    let ca = TestCa::root(TestCaOptions::new("root"));
+    write(folder.path(), "serving/ca.crt", ca.root_pem());
+    write(folder.path(), "serving/tls.crt", &ca.certificate());
+    write(folder.path(), "serving/tls.key", ca.key());
     let mut plane = Plane::launch(|command| {
-        command.args(["--cluster-dir", "a=a"]).args(arguments);
-        command.current_dir(folder.path());
+        command.args(["--cluster-dir", "a=a", "--ca-state-dir=state"]);
+        command.args(arguments).current_dir(folder.path());
     });
     plane.wait_ready().await;
     let log = plane.log();
@@ -192,6 +196,10 @@ async fn every_flag_of_istiods_is_taken_in_every_spelling() {
 async fn empty_variables_and_values_count_as_not_given() {
     const EMPTY: &[&str] = &[
         "REVISION",
+        "ROOT_CA_DIR",
+        "PILOT_CERT_PROVIDER",
+        "ISTIOD_CUSTOM_HOST",
+        "DEFAULT_WORKLOAD_CERT_TTL",
         "CLUSTER_ID",
         "POD_NAMESPACE",
         "KUBECONFIG",
@@ -205,6 +213,7 @@ async fn empty_variables_and_values_count_as_not_given() {
     let mut plane = Plane::launch(|command| {
         command.args(["--cluster-dir", "only=a", "--cluster-id", ""]);
         command.args(["--mesh-config", "", "--networks-config="]);
+        command.args(["--root-ca-dir=", "--ca-state-dir", "", "--tls-key-file="]);
         command.envs(EMPTY.iter().map(|name| (name, "")));
         command.current_dir(folder.path());
     });
@@ -249,7 +258,10 @@ fn values_that_cannot_be_read_are_named_with_their_flag_or_variable() {
             &["--grpc-addr", "\"here\" is not [HOST]:PORT"],
         ),
         (&["--grpcAddr", ":70000"], &["--grpc-addr", "\":70000\""]),
-        (&["--grpcAddr", ""], &["--grpc-addr is empty"]),
+        (
+            &["--grpcAddr", ""],
+            &["--grpc-addr", "--secure-grpc-addr are empty"],
+        ),
         (
             &["--httpAddr", "host.invalid:80"],
             &["--http-addr", "host.invalid"],
@@ -409,7 +421,8 @@ fn kubeconfigs_that_lead_nowhere_are_named_without_their_content() {
         ] {
             let arguments = [arguments, &ports].concat();
             assert_refused(folder.path(), &arguments, variables, &["config", word]);
-            let all = [&["discovery"], arguments.as_slice()].concat();
+            let discovery = ["discovery", "--secure-grpc-addr="];
+            let all = [&discovery, arguments.as_slice()].concat();
             let output = run(folder.path(), &all, variables);
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(!said.contains("hush-hush"), "{said}");
@@ -454,6 +467,9 @@ fn help_is_grouped_and_in_kebab_case() {
     let headings = [
         "Clusters and mesh:",
         "Listening and streams:",
+        "Certificates:",
+        "Authentication:",
+        "What is written to clusters:",
         "Behaviour (istiod's environment names):",
         "Accepted from istiod, without effect:",
     ];
@@ -535,4 +551,48 @@ just: data
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("mesh: outboundTrafficPolicy"), "{said}");
+}
+
+#[test]
+fn a_certificate_authority_with_a_part_missing_is_refused_at_the_start() {
+    let folder = folder();
+    let ca = TestCa::root(TestCaOptions::new("root"));
+    write(folder.path(), "etc/cacerts/ca-cert.pem", &ca.certificate());
+    write(folder.path(), "etc/cacerts/cert-chain.pem", ca.chain());
+    write(folder.path(), "etc/cacerts/root-cert.pem", ca.root_pem());
+    let [grpc, http, monitoring] = free_addresses();
+    let arguments = [
+        "--cluster-dir=a=a",
+        "--secureGRPCAddr=",
+        "--grpcAddr",
+        &grpc,
+    ]
+    .into_iter()
+    .chain(["--httpAddr", &http, "--monitoringAddr", &monitoring])
+    .collect::<Vec<_>>();
+    let words = ["ROOT_CA_DIR", "./etc/cacerts", "but not ca-key.pem"];
+    assert_refused(folder.path(), &arguments, &[], &words);
+    let checked = run(folder.path(), &["check", "--cluster-dir=a=a"], &[]);
+    assert!(!checked.status.success());
+    let other = TestCa::root(TestCaOptions::new("other"));
+    write(folder.path(), "etc/cacerts/ca-key.pem", other.key());
+    let words = ["ROOT_CA_DIR", "ca-key.pem is not the key of ca-cert.pem"];
+    assert_refused(folder.path(), &arguments, &[], &words);
+    write(folder.path(), "etc/cacerts/ca-key.pem", "");
+    let elsewhere = [
+        ("ROOT_CA_DIR", "nowhere"),
+        ("PILOT_CERT_PROVIDER", "k8s.io/x"),
+    ];
+    let words = ["PILOT_CERT_PROVIDER=k8s.io/x", "istiod"];
+    assert_refused(folder.path(), &arguments, &elsewhere, &words);
+}
+
+#[test]
+fn a_serving_certificate_without_its_key_is_told() {
+    let folder = folder();
+    let arguments = ["check", "--cluster-dir", "a=a", "--tlsCertFile", "nowhere"];
+    let output = run(folder.path(), &arguments, &[]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let sentence = "--tls-cert-file has no effect without --tls-key-file and --ca-cert-file";
+    assert!(told.contains(sentence), "{told}");
 }

@@ -57,7 +57,6 @@ fn writes(documents: &[Value]) -> BTreeSet<String> {
 fn the_roles_grant_what_is_written_and_no_more() {
     let expected = [
         "isthmus-ca: create secrets []",
-        "isthmus-ca: update secrets [istio-ca-secret]",
         "isthmus-lock: update configmaps [istio-namespace-controller-election]",
         "isthmus-root-cert: create configmaps []",
         "isthmus-root-cert: update configmaps [istio-ca-root-cert]",

@@ -2,6 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod support {
+    pub(crate) mod edge;
+}
+
 use std::{fs, net::IpAddr, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use envoy_types::pb::envoy::config::{
@@ -36,9 +40,11 @@ use isthmus::testing::inbound::{self, ingress, listening, policy};
 use isthmus::testing::snapshot::{
     ServiceBuilder, dialled_sidecar, external, router, service, sidecar, snapshot_of,
 };
+use isthmus::testing::virtual_services::mesh_with;
 use isthmus::wire::EncodedResource;
 use isthmus::xds::ProxyResources;
 use prost::{Message, Name};
+use support::edge;
 
 /// The Envoy under test: `ISTHMUS_ENVOY`, else the one in the tool folder.
 fn envoy() -> PathBuf {
@@ -53,12 +59,39 @@ fn envoy() -> PathBuf {
     path
 }
 
-fn settings() -> [PolicySettings; 9] {
-    let algorithm = |simple: &str| LoadBalancer {
+fn algorithm(simple: &str) -> LoadBalancer {
+    LoadBalancer {
         simple: Some(Arc::from(simple)),
         ..LoadBalancer::default()
-    };
-    let full = PolicySettings {
+    }
+}
+
+fn limits() -> ConnectionPool {
+    ConnectionPool {
+        max_connections: Some(1),
+        connect_timeout: Some(Duration::from_millis(10)),
+        max_pending_requests: Some(1),
+        max_requests: Some(1),
+        max_requests_per_connection: Some(1),
+        max_retries: Some(1),
+        idle_timeout: Some(Duration::from_secs(1)),
+        tcp_idle_timeout: Some(Duration::from_secs(2)),
+        max_connection_duration: Some(Duration::from_mins(1)),
+        tcp_keepalive: Some(TcpKeepalive {
+            probes: Some(3),
+            time: Some(Duration::from_mins(1)),
+            interval: Some(Duration::from_secs(10)),
+        }),
+        h2_upgrade: Some(true),
+        use_client_protocol: false,
+        max_concurrent_streams: Some(100),
+        http2_keepalive: Some((Some(Duration::from_secs(30)), Some(Duration::from_secs(5)))),
+    }
+}
+
+/// A policy with every part.
+fn full() -> PolicySettings {
+    PolicySettings {
         load_balancer: Some(LoadBalancer {
             locality: Some(LocalityLb {
                 failover: vec![Failover {
@@ -81,32 +114,16 @@ fn settings() -> [PolicySettings; 9] {
             http_error_codes: vec![500, 503],
         }),
         tls: Some(Arc::new(TlsSetting::IstioMutual.into())),
-        connection_pool: Some(ConnectionPool {
-            max_connections: Some(1),
-            connect_timeout: Some(Duration::from_millis(10)),
-            max_pending_requests: Some(1),
-            max_requests: Some(1),
-            max_requests_per_connection: Some(1),
-            max_retries: Some(1),
-            idle_timeout: Some(Duration::from_secs(1)),
-            tcp_idle_timeout: Some(Duration::from_secs(2)),
-            max_connection_duration: Some(Duration::from_mins(1)),
-            tcp_keepalive: Some(TcpKeepalive {
-                probes: Some(3),
-                time: Some(Duration::from_mins(1)),
-                interval: Some(Duration::from_secs(10)),
-            }),
-            h2_upgrade: Some(true),
-            use_client_protocol: false,
-            max_concurrent_streams: Some(100),
-            http2_keepalive: Some((Some(Duration::from_secs(30)), Some(Duration::from_secs(5)))),
-        }),
+        connection_pool: Some(limits()),
         retry_budget: Some(RetryBudget {
             percent: Some(25.0),
             interval: None,
             min_concurrency: 0,
         }),
-    };
+    }
+}
+
+fn settings() -> [PolicySettings; 9] {
     let with = |lb| PolicySettings {
         load_balancer: Some(lb),
         ..PolicySettings::default()
@@ -137,7 +154,7 @@ fn settings() -> [PolicySettings; 9] {
         ..LoadBalancer::default()
     };
     [
-        full,
+        full(),
         with(algorithm("PASSTHROUGH")),
         with(hashed(HashTable::Unset(0))),
         with(hashed(HashTable::Ring(64))),
@@ -430,6 +447,65 @@ fn envoy_accepts_what_sidecars_of_other_address_families_get() {
     ));
 }
 
+/// A route with every field, and routes of bytes and TLS.
+const ROUTED: &str = "
+metadata: {name: full, namespace: ns}
+spec:
+  hosts: [policy0, '*.example.com', www.example.org]
+  http:
+  - name: full
+    match:
+    - {name: m, uri: {prefix: /A}, ignoreUriCase: true, scheme: {exact: http}, method: {regex: 'GET|PUT'},
+       authority: {prefix: we}, headers: {x-a: {}, x-b: {prefix: ''}}, withoutHeaders: {x-c: {exact: c}, x-d: {}},
+       queryParams: {q: {exact: y}, p: {}}, statPrefix: stats}
+    - {uri: {regex: '/b.*'}}
+    route:
+    - {destination: {host: policy0}, weight: 30,
+       headers: {request: {set: {a: '1', Host: x.com}, add: {b: '2'}, remove: [c]}, response: {add: {d: '3'}}}}
+    - {destination: {host: policy1, subset: v1}, weight: 70}
+    headers: {request: {set: {z: '1'}}, response: {remove: [server]}}
+    rewrite: {authority: new, uriRegexRewrite: {match: '^/a/(.*)', rewrite: '/\\1'}}
+    timeout: 5s
+    retries: {attempts: 3, perTryTimeout: 2s, retryOn: '5xx,503,reset', retryRemoteLocalities: true, backoff: 30ms}
+    fault: {delay: {fixedDelay: 1s, percentage: {value: 0.25}}, abort: {grpcStatus: UNAVAILABLE, percentage: {value: 12.5}}}
+    mirror: {host: policy2}
+    mirrors: [{destination: {host: policy3}, percentage: {value: 33.3}}]
+    corsPolicy: {allowOrigins: [{exact: 'http://a'}, {prefix: 'http://b'}, {regex: '.*c'}], allowMethods: [GET],
+      allowHeaders: [x], exposeHeaders: [z], maxAge: 24h, allowCredentials: true}
+  - match: [{uri: {exact: /redirect}}]
+    redirect: {uri: /x, authority: y.com, scheme: https, port: 8443, redirectCode: 307}
+  - match: [{uri: {exact: /redirect2}}]
+    redirect: {derivePort: FROM_REQUEST_PORT}
+  - match: [{uri: {exact: /direct}}]
+    directResponse: {status: 503, body: {bytes: aGk=}}
+  - route: [{destination: {host: policy2}}]
+---
+metadata: {name: bytes, namespace: ns}
+spec:
+  hosts: ['*']
+  tls:
+  - match: [{sniHosts: [a.example.com, '*.example.org'], destinationSubnets: [10.0.0.0/8]}, {sniHosts: ['*']}]
+    route: [{destination: {host: s4}, weight: 1}, {destination: {host: s5}, weight: 2}]
+  tcp:
+  - match: [{destinationSubnets: [10.1.0.0/16, 192.0.2.1]}]
+    route: [{destination: {host: s6}}]
+  - route: [{destination: {host: s6, subset: v1}, weight: 20}, {destination: {host: s7}, weight: 80}]
+";
+
+#[test]
+fn envoy_accepts_every_route_of_users() {
+    let routed = || MeshState {
+        virtual_services: mesh_with(ROUTED).virtual_services,
+        ..mesh()
+    };
+    let proxy = || Proxy {
+        http_proxy_port: Some(15080),
+        ..dialled_sidecar("ns")
+    };
+    assert_accepted_in(routed(), proxy());
+    assert_accepted_in(routed(), selected(sidecar("ns")));
+}
+
 #[test]
 fn envoy_accepts_every_mode_of_mutual_tls() {
     for (mode, other) in [
@@ -461,4 +537,16 @@ fn envoy_accepts_what_ingress_listeners_become() {
 fn envoy_accepts_what_gateways_get() {
     assert_accepted(router("ns", "ingress"));
     assert_accepted(router("ns", "eastwest"));
+}
+
+#[test]
+fn envoy_accepts_every_kind_of_gateway_server() {
+    let mesh = edge::mesh("s0.ns.svc.cluster.local");
+    let proxy = router("ns", "ingress");
+    let resources = snapshot_of(mesh.clone(), services());
+    let resources = ProxyResources::new(resources, Arc::new(proxy.clone()));
+    let listeners = resources.all(TypeUrl::Listener);
+    assert_eq!(listeners.len(), 5, "{listeners:?}");
+    assert_accepted_in(mesh.clone(), proxy.clone());
+    assert_accepted_in(mesh, with_addresses(proxy, &["fd00::1"]));
 }

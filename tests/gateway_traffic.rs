@@ -293,6 +293,10 @@ async fn a_gateway_with_a_network_view_never_forwards_to_another_gateway() {
     ];
     let mesh = Mesh::start(&[("c1", near), ("c2", far)]).await;
     let address = here.to_string();
+    // A router that looks at all networks would go that way.
+    let open = mesh.envoy(&router("other", ""), Variant::Delta).await;
+    let clusters = open.admin("/clusters").await;
+    assert!(clusters.contains(&there.to_string()), "{clusters}");
     let envoy = mesh
         .envoy(&router("eastwestgateway", "n1"), Variant::Delta)
         .await;

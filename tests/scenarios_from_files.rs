@@ -1,11 +1,12 @@
-//! All scenarios through the file source: each proxy is sent where istiod sends it.
+//! All scenarios through the file source: each proxy is sent where istiod sends
+//! it, and configured as istiod configures it.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod support {
+    pub(crate) mod configuration;
     pub(crate) mod fields;
     pub(crate) mod plane;
-    pub(crate) mod routers;
     pub(crate) mod scenario;
 }
 
@@ -13,8 +14,8 @@ use std::{ffi::OsString, fs, path::Path};
 
 use isthmus::testing::record::{ControlPlane, Scenario};
 use support::{
+    configuration::assert_configured_as_istiod,
     plane::Plane,
-    routers::assert_routers_as_istiod,
     scenario::{assert_answers_as_istiod, read},
 };
 
@@ -48,7 +49,7 @@ async fn compare(name: &str) {
     for of in &scenario.control_planes {
         let plane = Plane::start(&of.cluster, &source(&scenario, of, folders.path())).await;
         assert_answers_as_istiod(&scenario, of, &plane).await;
-        assert_routers_as_istiod(&scenario, of, &plane).await;
+        assert_configured_as_istiod(&scenario, of, &plane).await;
     }
 }
 

@@ -278,13 +278,8 @@ impl Session {
         let Some((_, pod)) = &self.proxy else {
             return;
         };
-        let Subscriptions {
-            cds,
-            eds,
-            lds,
-            rds,
-            nds,
-        } = &mut self.types;
+        let types = &mut self.types;
+        let eds = &mut types.eds;
         let (config, names, endpoints) = match changes {
             Changes::Nothing => return,
             Changes::Unknown => (true, true, true),
@@ -298,10 +293,10 @@ impl Session {
                 (set.config, set.config || set.names, set.all_endpoints)
             }
         };
-        for sub in [cds, lds, rds] {
+        for sub in [&mut types.cds, &mut types.lds, &mut types.rds] {
             sub.look |= config && sub.active;
         }
-        nds.look |= names && nds.active;
+        types.nds.look |= names && types.nds.active;
         eds.look |= endpoints && eds.active;
     }
 
@@ -354,19 +349,15 @@ impl Session {
         phase: Phase,
         resources: &dyn Resources,
     ) -> Option<Outgoing> {
-        let Subscriptions {
-            cds,
-            eds,
-            lds,
-            rds,
-            nds,
-        } = &mut self.types;
+        let types = &mut self.types;
+        let cds = &mut types.cds;
         let none = BTreeSet::new();
         let (sub, later) = match kind {
             TypeUrl::Cluster => (cds, &none),
             TypeUrl::ClusterLoadAssignment => {
                 // A cluster sent on this stream warms and waits for endpoints,
                 // even for those that the client holds (57, envoy#22418).
+                let eds = &mut types.eds;
                 eds.reported.retain(|name, _| !cds.has_sent(name));
                 let later = match phase {
                     Phase::Make => &cds.leaving,
@@ -374,9 +365,9 @@ impl Session {
                 };
                 (eds, later)
             }
-            TypeUrl::Listener => (lds, &none),
-            TypeUrl::RouteConfiguration => (rds, &none),
-            TypeUrl::NameTable => (nds, &none),
+            TypeUrl::Listener => (&mut types.lds, &none),
+            TypeUrl::RouteConfiguration => (&mut types.rds, &none),
+            TypeUrl::NameTable => (&mut types.nds, &none),
         };
         let first = sub.sent.is_none();
         let all = sub.wildcard.then(|| resources.all(kind));

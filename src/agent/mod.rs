@@ -206,7 +206,7 @@ async fn publish(mut issued: watch::Receiver<Issued>, secrets: Secrets) {
             secrets.put(&certificate);
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Writes the bootstrap. Headers may be secret, so only this user reads it.

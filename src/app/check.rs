@@ -72,6 +72,7 @@ impl fmt::Display for Findings {
 /// An error is one that would end `isthmus discovery`.
 pub async fn check(config: &Config) -> Result<Findings> {
     super::warn_of(config);
+    super::identity::plugged_in(&config.identity)?;
     secure::rule(config)?;
     let (events, received) = mpsc::channel(super::EVENT_QUEUE);
     let refused = Counter::default();

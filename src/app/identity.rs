@@ -58,12 +58,8 @@ fn sign(
     authority: &CertificateAuthority,
     snapshots: &SnapshotReader,
 ) -> Result<()> {
-    let folder = CaFolder {
-        path: settings.root_ca_dir.clone(),
-        ignore_generated: settings.use_cacerts,
-    };
     let authority = authority.clone();
-    if let Some(ca) = folder.read(now).context("ROOT_CA_DIR")? {
+    if let Some((folder, ca)) = plugged_in(settings)? {
         install(
             &authority,
             ca,
@@ -80,6 +76,19 @@ fn sign(
         Source::Kube(_) => in_secret(app, settings.clone(), authority, snapshots.clone()),
     }
     Ok(())
+}
+
+/// The folder of a plugged-in authority and what it holds.
+pub(super) fn plugged_in(settings: &config::Identity) -> Result<Option<(CaFolder, SigningCa)>> {
+    let Some(path) = settings.root_ca_dir.clone().filter(|_| settings.ca_server) else {
+        return Ok(None);
+    };
+    let folder = CaFolder {
+        path,
+        ignore_generated: settings.use_cacerts,
+    };
+    let read = folder.read(now).context("ROOT_CA_DIR")?;
+    Ok(read.map(|ca| (folder, ca)))
 }
 
 /// With Kubernetes: a Secret that was plugged in, or that the first replica

@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{field::display, info, warn};
 
 pub use self::check::{Findings, check};
 use self::secure::{Served, Sockets};
@@ -96,8 +96,8 @@ impl App {
             info!("ready");
             Ok(())
         });
-        let [grpc, secure] = app.addresses;
-        info!(?grpc, ?secure, cluster = %app.config.cluster_id, "isthmus started");
+        let [grpc, secure] = app.addresses.map(|address| address.map(display));
+        info!(grpc, secure, cluster = %app.config.cluster_id, "isthmus started");
         Ok(app)
     }
 

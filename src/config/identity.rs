@@ -8,7 +8,7 @@ pub struct Identity {
     /// Workload certificates are signed.
     pub ca_server: bool,
     /// Folder of a plugged-in authority.
-    pub root_ca_dir: PathBuf,
+    pub root_ca_dir: Option<PathBuf>,
     /// Folder that keeps a self-signed root where there is no Kubernetes.
     pub ca_state_dir: Option<PathBuf>,
     /// Life of certificates that ask for none.

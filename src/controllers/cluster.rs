@@ -91,7 +91,7 @@ impl Writer {
             let no_longer = async {
                 let _ = served.wait_for(|served| !*served).await;
                 term.cancel();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             tokio::select! {
                 () = self.lead(&term, true) => {}

@@ -99,6 +99,11 @@ impl Facts {
         if !rest.is_empty() {
             return None;
         }
+        // rcgen panics at it when it is to write it as an issuer.
+        let mut parts = parsed.subject().iter();
+        if parts.any(|part| part.iter().next().is_none()) {
+            return None;
+        }
         let validity = parsed.validity();
         Some(Self {
             subject: parsed.subject().as_raw().to_vec(),
@@ -118,6 +123,23 @@ impl Facts {
 fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     let usage = certificate.key_usage().ok().flatten();
     certificate.is_ca() && usage.is_none_or(|usage| usage.value.key_cert_sign())
+}
+
+/// The names in a certificate, for people: `DNS:a, URI:b`.
+pub(super) fn names(der: &[u8]) -> String {
+    let Ok((_, parsed)) = X509Certificate::from_der(der) else {
+        return String::new();
+    };
+    let Some(names) = parsed.subject_alternative_name().ok().flatten() else {
+        return parsed.subject().to_string();
+    };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(host) => format!("DNS:{host}"),
+        GeneralName::URI(uri) => format!("URI:{uri}"),
+        other => other.to_string(),
+    };
+    let names: Vec<_> = names.value.general_names.iter().map(name).collect();
+    names.join(", ")
 }
 
 /// URI SANs of a certificate, in their order; none if it cannot be read.

@@ -727,3 +727,14 @@ fn a_host_name_from_the_mesh_is_a_service_of_the_domain() {
         Hostname::from("web.a.svc.mesh.example")
     );
 }
+
+#[test]
+fn a_pod_below_a_headless_service_has_a_name_there() {
+    let name = |spec: &str| {
+        let yaml = format!("{{metadata: {{name: db-0, namespace: a}}, spec: {{{spec}}}}}");
+        read!(Pod, &yaml).dns_name.to_string()
+    };
+    assert_eq!(name("subdomain: db"), "db-0.db");
+    assert_eq!(name("hostname: first, subdomain: db"), "first.db");
+    assert_eq!(name("hostname: first"), "");
+}

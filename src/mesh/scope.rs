@@ -1,11 +1,13 @@
 //! What one proxy may see: `exportTo`, narrowed by its `Sidecar`.
 
+mod destinations;
 mod imports;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use destinations::Destinations;
 use imports::Imports;
 
 use super::{HostServices, MemoKey, ServiceState, Snapshot};
@@ -21,6 +23,8 @@ pub struct Scope {
     key: Arc<str>,
     sidecar: Option<Arc<Sidecar>>,
     egress: Vec<EgressScope>,
+    /// What is called without being imported.
+    destinations: Destinations,
     outbound_policy: OutboundPolicy,
 }
 
@@ -57,8 +61,7 @@ impl Scope {
         let (of, name) = sidecar.map_or(("", ""), |s| (&*s.meta.namespace, &*s.meta.name));
         let key = ScopeKey(Arc::from(format!("{kind:?}/{namespace}/{of}/{name}")));
         snapshot.memo().get_or_make(key, |key| {
-            let mesh_policy = snapshot.mesh().config.outbound_policy;
-            Self::new(&key.0, namespace, kind, sidecar, mesh_policy)
+            Self::new(&key.0, namespace, kind, sidecar, snapshot)
         })
     }
 
@@ -67,7 +70,7 @@ impl Scope {
         namespace: &Namespace,
         kind: NodeKind,
         sidecar: Option<&Arc<Sidecar>>,
-        mesh_policy: OutboundPolicy,
+        snapshot: &Snapshot,
     ) -> Self {
         let egress = match sidecar {
             Some(sidecar) if !sidecar.egress.is_empty() => sidecar.egress.clone(),
@@ -79,12 +82,19 @@ impl Scope {
             namespace: namespace.clone(),
             kind,
         });
+        let egress: Vec<_> = egress.collect();
+        let destinations = match sidecar {
+            Some(_) => Destinations::of(&egress, snapshot, namespace),
+            // Everything is imported.
+            None => Destinations::default(),
+        };
         Self {
             key: Arc::clone(key),
-            egress: egress.collect(),
+            egress,
+            destinations,
             outbound_policy: sidecar
                 .and_then(|sidecar| sidecar.outbound_policy)
-                .unwrap_or(mesh_policy),
+                .unwrap_or(snapshot.mesh().config.outbound_policy),
             sidecar: sidecar.map(Arc::clone),
         }
     }
@@ -116,6 +126,7 @@ impl Scope {
     pub fn includes_port(&self, service: &Service, port: u16) -> bool {
         let mut listeners = self.egress.iter();
         listeners.any(|listener| listener.includes(service) && listener.takes_port(port))
+            || self.destinations.include(service, port)
     }
 
     /// The service that `host` means to its proxies.
@@ -132,7 +143,8 @@ impl Scope {
     /// but for a Kubernetes service of a later one.
     fn pick<'a>(&self, services: &'a [Arc<ServiceState>]) -> Option<&'a Arc<ServiceState>> {
         let choices = self.egress.iter().filter_map(|one| one.pick(services));
-        choices.min_by_key(|choice| choice.service.provider != Provider::Kubernetes)
+        let imported = choices.min_by_key(|choice| choice.service.provider != Provider::Kubernetes);
+        imported.or_else(|| self.destinations.pick(services))
     }
 }
 

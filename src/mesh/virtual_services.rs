@@ -1,5 +1,9 @@
 //! `VirtualService`s: who may use them, in which order.
 
+mod delegate;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{ExportTo, GatewayName, Namespace, VirtualService};
@@ -24,12 +28,13 @@ struct Visible {
 }
 
 impl VirtualServices {
-    /// Indexes `all`; those that name no `exportTo` get `default_export`.
+    /// Indexes `all`, delegates put in place; those that name no `exportTo` get
+    /// `default_export`.
     pub fn new(
         all: impl IntoIterator<Item = Arc<VirtualService>>,
         default_export: &ExportTo,
     ) -> Self {
-        let mut sorted: List = all.into_iter().collect();
+        let mut sorted = delegate::merged(all, default_export);
         sorted.sort_by(|a, b| a.meta.cmp(&b.meta));
         let mut index = Self::default();
         for service in &sorted {
@@ -98,6 +103,3 @@ impl VirtualServices {
         self.by_gateway.is_empty()
     }
 }
-
-#[cfg(test)]
-mod tests;

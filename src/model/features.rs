@@ -37,6 +37,9 @@ pub struct Features {
     pub resolve_hostname_gateways: bool,
     /// `PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API`.
     pub discover_gateway_api: bool,
+    /// `PILOT_SCOPE_GATEWAY_TO_NAMESPACE`: an Istio `Gateway` is for routers of
+    /// its own namespace only.
+    pub scope_gateways: bool,
     /// `PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY`.
     pub cross_cluster_workload_entry: bool,
     /// `PILOT_ENABLE_K8S_SELECT_WORKLOAD_ENTRIES`.
@@ -69,6 +72,7 @@ impl Default for Features {
             dual_stack: false,
             resolve_hostname_gateways: true,
             discover_gateway_api: true,
+            scope_gateways: false,
             cross_cluster_workload_entry: true,
             services_select_workload_entries: true,
             service_entries_select_pods: true,

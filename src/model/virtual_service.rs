@@ -136,6 +136,22 @@ impl VirtualService {
     }
 }
 
+impl ConnectionMatch {
+    /// Whether connections of this proxy to `port` are meant. Beside gateways
+    /// labels and namespace count too, other than for HTTP (istiod: `matchTCP`).
+    pub fn admits(&self, source: &Source<'_>, port: u16) -> bool {
+        let SourceMatch {
+            labels,
+            namespace,
+            gateways,
+        } = &self.source;
+        self.port.is_none_or(|wanted| wanted == port)
+            && (gateways.is_empty() || gateways.iter().any(|g| source.gateways.contains(g)))
+            && source.labels.contains_all(labels)
+            && (namespace.is_empty() || **namespace == **source.namespace)
+    }
+}
+
 impl SourceMatch {
     /// Whether it is for this proxy. istiod: named gateways alone decide,
     /// labels and namespace do not count beside them.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Gateway, GatewayServer, Namespace, ObjectMeta, Protocol, ServerTls, ServerTlsMode,
+    Gateway, GatewayName, GatewayServer, Namespace, ObjectMeta, Protocol, ServerTls, ServerTlsMode,
+    VirtualService,
 };
 
 /// An Istio Gateway `name` in `namespace` for pods with the label `istio`, made
@@ -60,4 +61,26 @@ pub fn auto_passthrough(istio: &str) -> Arc<Gateway> {
     let mode = ServerTlsMode::AutoPassthrough;
     let server = tls_server(15443, Protocol::Tls, &["*.local"], mode);
     gateway("cross-network", "istio-system", istio, 2026, [server])
+}
+
+/// A `VirtualService` without routes, for these hosts at a Gateway of namespace
+/// `ns`.
+pub fn virtual_service(gateway: &str, hosts: &[&str]) -> VirtualService {
+    let namespace = Namespace::from("ns");
+    VirtualService {
+        meta: ObjectMeta {
+            name: Arc::from("vs"),
+            namespace: namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        hosts: hosts.iter().copied().map(Arc::from).collect(),
+        gateways: vec![GatewayName::Gateway {
+            namespace,
+            name: Arc::from(gateway),
+        }],
+        export_to: None,
+        http: Vec::new(),
+        tls: Vec::new(),
+        tcp: Vec::new(),
+    }
 }

@@ -37,6 +37,8 @@ pub(super) struct Overrides {
     pub(super) all: Vec<Arc<VirtualService>>,
     /// Indexes into `all` of those that may have a service's routes, by host.
     by_service: HashMap<Hostname, Vec<usize>, FixedState>,
+    /// Indexes into `all` of those with routes for connections.
+    of_connections: Vec<usize>,
 }
 
 impl Overrides {
@@ -62,12 +64,43 @@ impl Overrides {
                 by_service.insert(host.clone(), found);
             }
         }
-        Self { all, by_service }
+        let of_connections = all.iter().enumerate();
+        let of_connections = of_connections
+            .filter(|(_, service)| !service.tls.is_empty() || !service.tcp.is_empty())
+            .map(|(at, _)| at);
+        Self {
+            of_connections: of_connections.collect(),
+            all,
+            by_service,
+        }
     }
 
     /// Those that may have the routes of a service, as indexes.
     pub(super) fn of(&self, host: &Hostname) -> &[usize] {
         self.by_service.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those that may route connections to a service, in order: all that name
+    /// it, wildcards too.
+    pub(super) fn of_connections<'a>(
+        &'a self,
+        host: &'a Hostname,
+    ) -> impl Iterator<Item = &'a Arc<VirtualService>> {
+        let all = self
+            .of_connections
+            .iter()
+            .filter_map(|at| self.all.get(*at));
+        all.filter(move |service| service.hosts.iter().any(|name| overlap(name, host)))
+    }
+}
+
+/// Whether two host patterns may mean one host (istiod: `Name.Matches`).
+fn overlap(a: &str, b: &str) -> bool {
+    match (a.strip_prefix('*'), b.strip_prefix('*')) {
+        (None, None) => a == b,
+        (Some(a), None) => b.ends_with(a),
+        (None, Some(b)) => a.ends_with(b),
+        (Some(a), Some(b)) => a.ends_with(b) || b.ends_with(a),
     }
 }
 

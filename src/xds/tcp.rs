@@ -1,24 +1,67 @@
 //! The filter that passes bytes on, with what the rule of their destination
 //! says of connections.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
-    TcpProxy, tcp_proxy::ClusterSpecifier,
+    TcpProxy,
+    tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
 };
 use envoy_types::pb::envoy::r#type::v3::{
     HashPolicy,
     hash_policy::{PolicySpecifier, SourceIp},
 };
 
+use super::http_route::Context;
 use super::lds::listener::tcp_filter;
 use super::pb;
-use crate::model::{DestinationRule, HashKey, PolicySettings};
+use crate::model::{DestinationRule, HashKey, PolicySettings, VirtualService, WeightedDestination};
 
 /// Passes bytes on to one cluster, which is for `subset` of the rule's host.
 pub(super) fn to_cluster(cluster: String, rule: Option<&DestinationRule>, subset: &str) -> Filter {
     let stat_prefix = cluster.clone();
     let destination = ClusterSpecifier::Cluster(cluster);
     to(stat_prefix, destination, rule, subset)
+}
+
+/// Passes bytes on as a route of `service` says; none where none of several
+/// destinations has a weight.
+pub(super) fn forward(
+    context: &Context<'_>,
+    service: &VirtualService,
+    route: &[WeightedDestination],
+) -> Option<Filter> {
+    // istiod: the rule of the first host speaks for all of them.
+    let rule = context.rule(&route.first()?.destination);
+    if let [only] = route {
+        let to = &only.destination;
+        return Some(to_cluster(context.cluster(to), rule, &to.subset));
+    }
+    let weighted = route.iter().filter(|to| to.weight > 0);
+    let clusters: Vec<_> = weighted
+        .map(|to| ClusterWeight {
+            name: context.cluster(&to.destination),
+            weight: to.weight,
+            ..ClusterWeight::default()
+        })
+        .collect();
+    let (name, namespace) = (&service.meta.name, &service.meta.namespace);
+    (!clusters.is_empty()).then(|| {
+        let clusters = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters });
+        to(format!("{name}.{namespace}"), clusters, rule, "")
+    })
+}
+
+/// The names that a chain takes, sorted; none where any name will do.
+pub(super) fn server_names(hosts: &[Arc<str>]) -> Vec<String> {
+    let mut names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    names.sort();
+    names.dedup();
+    if names.iter().any(|name| name == "*") {
+        names.clear();
+    }
+    names
 }
 
 /// Passes bytes on to `destination`. istiod: times are those of the whole host,

@@ -36,7 +36,7 @@ pub(crate) struct Proxy<'a> {
     /// More variables.
     pub(crate) variables: &'a [(&'a str, &'a str)],
     /// More fields of the `ProxyConfig`.
-    pub(crate) proxy_config: Value,
+    pub(crate) settings: Value,
 }
 
 /// A running agent. Dropping it kills it and its Envoy.
@@ -244,7 +244,7 @@ fn settings(proxy: &Proxy<'_>, [admin, status]: [&str; 2]) -> Value {
         "proxyStatsMatcher": {"inclusionRegexps": [".*"]},
     });
     let fields = settings.as_object_mut().expect("an object");
-    if let Value::Object(more) = &proxy.proxy_config {
+    if let Value::Object(more) = &proxy.settings {
         fields.extend(more.clone());
     }
     settings

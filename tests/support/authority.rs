@@ -47,6 +47,9 @@ pub(crate) struct ControlPlane {
     _tasks: JoinSet<()>,
 }
 
+/// Names and bodies by type URL.
+type ByType = BTreeMap<String, Vec<(String, Any)>>;
+
 /// What it serves, and what it has seen.
 pub(crate) struct State {
     /// The authority that signs.
@@ -54,7 +57,7 @@ pub(crate) struct State {
     /// The one token that is taken; it is of `spiffe://cluster.local/ns/…`.
     pub(crate) tokens: Mutex<BTreeMap<String, String>>,
     /// Resources by the name of the proxy, then by type URL.
-    pub(crate) resources: Mutex<BTreeMap<String, BTreeMap<String, Vec<(String, Any)>>>>,
+    pub(crate) resources: Mutex<BTreeMap<String, ByType>>,
     /// It takes requests for certificates and does not answer.
     pub(crate) silent: AtomicBool,
     pub(crate) issued: AtomicU64,

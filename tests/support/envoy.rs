@@ -40,10 +40,27 @@ pub(crate) struct Answer {
 impl Envoy {
     /// Starts an Envoy with this node, whose ADS is at `control_plane`.
     pub(crate) async fn start(node: &Value, control_plane: &str, variant: Variant) -> Self {
+        Self::run(&bootstrap(node, control_plane, variant)).await
+    }
+
+    /// As [`Self::start`], with secrets from `sds`.
+    pub(crate) async fn start_with_secrets(
+        node: &Value,
+        control_plane: &str,
+        variant: Variant,
+        sds: &str,
+    ) -> Self {
+        let mut bootstrap = bootstrap(node, control_plane, variant);
+        let clusters = bootstrap.pointer_mut("/static_resources/clusters");
+        let clusters = clusters.and_then(Value::as_array_mut).expect("a list");
+        clusters.push(grpc_cluster("sds-grpc", sds));
+        Self::run(&bootstrap).await
+    }
+
+    async fn run(bootstrap: &Value) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
-        let bootstrap = bootstrap(node, control_plane, variant).to_string();
-        fs::write(path("bootstrap.json"), bootstrap).expect("a written file");
+        fs::write(path("bootstrap.json"), bootstrap.to_string()).expect("a written file");
         let log = fs::File::create(path("log")).expect("a log");
         let process = Command::new(binary())
             .arg("-c")
@@ -206,6 +223,22 @@ fn socket(address: &str) -> Value {
     json!({"socket_address": {"address": host, "port_value": port}})
 }
 
+fn grpc_cluster(name: &str, address: &str) -> Value {
+    let http2 = json!({
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    });
+    json!({
+        "name": name, "type": "STATIC", "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2,
+        },
+        "load_assignment": {"cluster_name": name, "endpoints": [{
+            "lb_endpoints": [{"endpoint": {"address": socket(address)}}],
+        }]},
+    })
+}
+
 fn bootstrap(node: &Value, control_plane: &str, variant: Variant) -> Value {
     let api_type = match variant {
         Variant::Sotw => "GRPC",
@@ -218,22 +251,10 @@ fn bootstrap(node: &Value, control_plane: &str, variant: Variant) -> Value {
         "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
     });
     let source = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
-    let http2 = json!({
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http2_protocol_options": {}},
-    });
     json!({
         "node": node,
         "admin": {"address": socket("127.0.0.1:0")},
         "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
-        "static_resources": {"clusters": [{
-            "name": "xds-grpc", "type": "STATIC", "connect_timeout": "1s",
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2,
-            },
-            "load_assignment": {"cluster_name": "xds-grpc", "endpoints": [{
-                "lb_endpoints": [{"endpoint": {"address": socket(control_plane)}}],
-            }]},
-        }]},
+        "static_resources": {"clusters": [grpc_cluster("xds-grpc", control_plane)]},
     })
 }

@@ -17,7 +17,7 @@ use protox::prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Map, Value};
 
 /// Schemas whose messages stand in an `Any`, beside those of the resources.
-const SCHEMAS: [&str; 18] = [
+const SCHEMAS: [&str; 20] = [
     "envoy/config/cluster/v3/cluster.proto",
     "envoy/config/listener/v3/listener.proto",
     "envoy/config/route/v3/route.proto",
@@ -36,6 +36,8 @@ const SCHEMAS: [&str; 18] = [
     "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+    "istio/envoy/config/filter/http/alpn/v2alpha1/config.proto",
+    "udpa/type/v1/typed_struct.proto",
 ];
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -44,6 +46,8 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let mut includes: Vec<PathBuf> = parts.map(|part| part.expect("a folder").path()).collect();
     includes.push(root.join("cel-spec/proto"));
     includes.push(root.join("client_model"));
+    // What Envoy's own schemas lack.
+    includes.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protos"));
     let files = protox::compile(SCHEMAS, includes).expect("Envoy's schemas");
     DescriptorPool::from_file_descriptor_set(files).expect("Envoy's schemas")
 });
@@ -63,7 +67,8 @@ fn envoy_protos() -> PathBuf {
     let said = String::from_utf8_lossy(&metadata.stderr);
     assert!(metadata.status.success(), "cargo metadata: {said}");
     let metadata: Value = serde_json::from_slice(&metadata.stdout).expect("JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
+    let packages = metadata.get("packages").and_then(Value::as_array);
+    let packages = packages.expect("a list of packages");
     let of = packages.iter().find(|p| p["name"] == "envoy-types");
     let manifest = of.and_then(|p| p["manifest_path"].as_str());
     let manifest = Path::new(manifest.expect("envoy-types among the packages"));

@@ -58,9 +58,18 @@ impl Server {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a port");
+        Self::start_at(Ipv4Addr::LOCALHOST, serve).await
+    }
+
+    /// The same on an address of its own.
+    pub(crate) async fn start_at<F>(
+        address: Ipv4Addr,
+        serve: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let mut tasks = JoinSet::new();
         let serve = Arc::new(serve);

@@ -848,3 +848,27 @@ fn a_stream_that_lost_track_looks_at_everything() {
     stream.session.on_changes(&Changes::Nothing);
     assert!(!stream.session.is_due());
 }
+
+#[test]
+fn a_name_table_has_no_name_and_follows_names_only() {
+    let nds = TypeUrl::NameTable;
+    let mut stream = settled();
+    stream.world.set(nds, "", "1");
+    stream.subscribe(nds, &[], &[]);
+    assert_eq!(stream.expect(nds).contents(), ["=1"]);
+    stream.change(endpoint_change(&["a.ns"]), |w| w.set(nds, "", "2"));
+    stream.expect_silence();
+    let names = ChangeSet {
+        names: true,
+        ..ChangeSet::default()
+    };
+    stream.change(names, |_| {});
+    assert_eq!(stream.expect(nds).contents(), ["=2"]);
+    stream.change(config_change(), |w| {
+        w.set(CDS, C, "1");
+        w.set(nds, "", "3");
+    });
+    assert_eq!(stream.expect(CDS).names(), [C]);
+    assert_eq!(stream.expect(nds).contents(), ["=3"]);
+    stream.expect_silence();
+}

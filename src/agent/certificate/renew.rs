@@ -18,7 +18,10 @@ use crate::model::SpiffeId;
 const QUICK_TRIES: u32 = 5;
 const QUICK_BACKOFF: Duration = Duration::from_millis(100);
 const SLOW_BACKOFF: Duration = Duration::from_secs(1);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A control plane that restarts is soon back; one that refuses has to be told
+/// something else first.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF_REFUSED: Duration = Duration::from_secs(30);
 /// Certificates that end at once, by a wrong clock or a dying authority, must
 /// not make a storm of requests.
 const SHORTEST_DELAY: Duration = Duration::from_millis(500);
@@ -86,14 +89,20 @@ async fn persistent(renewal: &Renewal) -> WorkloadCertificate {
 /// pilot-agent: five quick tries 100 ms apart and doubling, for errors that
 /// pass; then ever slower ones, whatever the error.
 fn backoff(tries: u32, problem: &RequestError, random: f64) -> Duration {
-    let quick = tries < QUICK_TRIES && problem.is_transient();
+    let transient = problem.is_transient();
+    let quick = tries < QUICK_TRIES && transient;
     let (first, step) = if quick {
         (QUICK_BACKOFF, tries - 1)
     } else {
         (SLOW_BACKOFF, tries.saturating_sub(QUICK_TRIES))
     };
     let doubled = first.saturating_mul(2_u32.saturating_pow(step));
-    doubled.min(LONGEST_BACKOFF).mul_f64(0.9 + 0.2 * random)
+    let longest = if transient {
+        LONGEST_BACKOFF
+    } else {
+        LONGEST_BACKOFF_REFUSED
+    };
+    doubled.min(longest).mul_f64(0.9 + 0.2 * random)
 }
 
 #[cfg(test)]
@@ -126,6 +135,7 @@ mod tests {
         assert_eq!(millis(4, &transient), 800);
         assert_eq!(millis(5, &transient), 1000);
         assert_eq!(millis(1, &lasting), 1000);
+        assert_eq!(millis(99, &transient), 10_000);
         assert_eq!(millis(99, &lasting), 30_000);
     }
 }

@@ -25,10 +25,6 @@ use crate::proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 
 const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
-/// A server that takes the call and does not answer must not hold up the next
-/// try for ever.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,17 +86,18 @@ pub(super) async fn request(
         metadata: Some(metadata(&authority.signer)),
     };
     let mut request = tonic::Request::new(message);
-    request.set_timeout(ANSWER_TIMEOUT);
     headers(authority, request.metadata_mut()).await?;
     let client = match &authority.client {
         Some(files) => provisioned(files, now).await,
         None => None,
     };
     let channel = dial::dial(&authority.upstream, client).await?;
-    let call = tokio::time::timeout(ANSWER_TIMEOUT, call(channel, request));
-    let answer = call
-        .await
-        .unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer in 30 s")));
+    // A server that takes the call and does not answer must not hold up the
+    // next try for ever.
+    let limit = authority.answer_timeout;
+    let answer = tokio::time::timeout(limit, call(channel, request)).await;
+    let late = || tonic::Status::deadline_exceeded(format!("no answer in {limit:?}"));
+    let answer = answer.unwrap_or_else(|_| Err(late()));
     let answer = answer.map_err(|status| RequestError::Refused(Box::new(status)))?;
     read(answer, &key)
 }

@@ -19,6 +19,7 @@ pub(super) fn authority(address: &str) -> Authority {
         grace_ratio: 0.5,
         grace_jitter: 0.01,
         key: KeyKind::P256,
+        answer_timeout: Duration::from_secs(30),
         output: None,
         signer: String::new(),
     }

@@ -77,7 +77,7 @@ fn reply(question: &Message, code: ResponseCode) -> Message {
     answer.metadata.recursion_desired = question.metadata.recursion_desired;
     answer.metadata.recursion_available = true;
     answer.metadata.response_code = code;
-    answer.queries = question.queries.clone();
+    answer.queries.clone_from(&question.queries);
     if question.edns.is_some() {
         let mut edns = Edns::new();
         edns.set_max_payload(LARGEST_DATAGRAM);

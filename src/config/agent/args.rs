@@ -79,14 +79,13 @@ impl AgentArgs {
         })?;
         let mounted = self.certificates.mounted(&node)?;
         let upstream = self.servers.discovery(&context, mounted.as_ref())?;
-        let certificates = match mounted {
-            Some(files) => super::CertificateSource::Files(files),
-            None => {
-                let authority = self
-                    .certificates
-                    .authority(&self.servers, &context, &node)?;
-                super::CertificateSource::Authority(Box::new(authority))
-            }
+        let certificates = if let Some(files) = mounted {
+            super::CertificateSource::Files(files)
+        } else {
+            let authority = self
+                .certificates
+                .authority(&self.servers, &context, &node)?;
+            super::CertificateSource::Authority(Box::new(authority))
         };
         Ok(AgentConfig {
             discovery: upstream,

@@ -149,6 +149,8 @@ pub struct Authority {
     pub key: KeyKind,
     /// Folder that key and certificate are also written to.
     pub output: Option<PathBuf>,
+    /// How long an answer may take.
+    pub answer_timeout: Duration,
     /// `CertSigner` of the request.
     pub signer: String,
 }

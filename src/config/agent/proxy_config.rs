@@ -32,19 +32,22 @@ pub(super) struct ProxyConfig {
 
 /// `proxyStatsMatcher`.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 pub(super) struct Matcher {
-    inclusion_prefixes: Vec<String>,
-    inclusion_suffixes: Vec<String>,
-    inclusion_regexps: Vec<String>,
+    #[serde(rename = "inclusionPrefixes")]
+    prefixes: Vec<String>,
+    #[serde(rename = "inclusionSuffixes")]
+    suffixes: Vec<String>,
+    #[serde(rename = "inclusionRegexps")]
+    regexps: Vec<String>,
 }
 
 impl From<Matcher> for StatsSelection {
     fn from(matcher: Matcher) -> Self {
         Self {
-            prefixes: matcher.inclusion_prefixes,
-            suffixes: matcher.inclusion_suffixes,
-            regexps: matcher.inclusion_regexps,
+            prefixes: matcher.prefixes,
+            suffixes: matcher.suffixes,
+            regexps: matcher.regexps,
         }
     }
 }
@@ -69,7 +72,7 @@ impl Layers {
         match mesh.remove("defaultConfig") {
             Some(Value::Object(config)) => self.add_fields(config),
             None | Some(Value::Null) => {}
-            Some(_) => return Err(wrong(origin, "defaultConfig is not an object")),
+            Some(_) => return Err(wrong(origin, &"defaultConfig is not an object")),
         }
         Ok(())
     }
@@ -99,7 +102,7 @@ impl Layers {
     /// The settings.
     pub(super) fn read(&self) -> Result<ProxyConfig, AgentConfigError> {
         let all = Value::Object(self.0.clone());
-        serde_json::from_value(all).map_err(|e| wrong("the proxy configuration", e))
+        serde_json::from_value(all).map_err(|e| wrong("the proxy configuration", &e))
     }
 }
 
@@ -107,12 +110,12 @@ fn fields(origin: &str, yaml: &str) -> Result<Map<String, Value>, AgentConfigErr
     match yaml_serde::from_str(yaml) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(Value::Null) => Ok(Map::new()),
-        Ok(_) => Err(wrong(origin, "it is not an object")),
-        Err(error) => Err(wrong(origin, error)),
+        Ok(_) => Err(wrong(origin, &"it is not an object")),
+        Err(error) => Err(wrong(origin, &error)),
     }
 }
 
-fn wrong(origin: &str, problem: impl ToString) -> AgentConfigError {
+fn wrong(origin: &str, problem: &dyn ToString) -> AgentConfigError {
     AgentConfigError::ProxyConfig {
         origin: origin.to_owned(),
         problem: problem.to_string(),

@@ -99,6 +99,13 @@ pub(super) struct BehaviourArgs {
         value_parser = values::boolean, value_name = "BOOL"
     )]
     multi_network_discover_gateway_api: bool,
+    /// Istio Gateways count for routers of their own namespace only
+    #[arg(
+        long, env = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE", default_value = "false",
+        num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = values::boolean, value_name = "BOOL"
+    )]
+    scope_gateway_to_namespace: bool,
     /// Read WorkloadEntries of remote clusters
     #[arg(
         long, env = "PILOT_ENABLE_CROSS_CLUSTER_WORKLOAD_ENTRY", default_value = "true",
@@ -174,6 +181,7 @@ impl BehaviourArgs {
             dual_stack: self.dual_stack,
             resolve_hostname_gateways: self.resolve_hostname_gateways,
             discover_gateway_api: self.multi_network_discover_gateway_api,
+            scope_gateways: self.scope_gateway_to_namespace,
             cross_cluster_workload_entry: self.cross_cluster_workload_entry,
             services_select_workload_entries: self.k8s_select_workload_entries,
             service_entries_select_pods: self.serviceentry_select_pods,

@@ -22,8 +22,8 @@ pub(super) struct IdentityArgs {
         value_parser = values::path(), value_name = "FOLDER"
     )]
     root_ca_dir: PathBuf,
-    /// Folder that keeps the self-signed root with --cluster-dir; without it the
-    /// root is new after every start
+    /// Folder that keeps the self-signed root where there is no Kubernetes;
+    /// without it the root is new after every start
     #[arg(long, value_parser = values::path(), value_name = "FOLDER")]
     ca_state_dir: Option<PathBuf>,
     /// Life of certificates that ask for none
@@ -47,7 +47,7 @@ pub(super) struct IdentityArgs {
     /// Key of a self-signed root
     #[arg(
         long, env = "CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE", default_value = "2048",
-        value_parser = PossibleValuesParser::new(["2048", "3072", "4096"]).map(bits),
+        value_parser = PossibleValuesParser::new(["2048", "3072", "4096"]).map(|bits| bits.parse::<u32>().unwrap_or(2048)),
         value_name = "BITS"
     )]
     self_signed_ca_rsa_key_size: u32,
@@ -85,11 +85,6 @@ pub(super) struct IdentityArgs {
     tls_key_file: Option<PathBuf>,
 }
 
-/// The parser lets only these through.
-fn bits(text: String) -> u32 {
-    text.parse().unwrap_or(2048)
-}
-
 impl IdentityArgs {
     pub(super) fn identity(&self) -> Identity {
         let given = |path: &Option<PathBuf>| path.clone().filter(|p| !p.as_os_str().is_empty());
@@ -104,7 +99,7 @@ impl IdentityArgs {
         };
         Identity {
             ca_server: self.ca_server,
-            root_ca_dir: self.root_ca_dir.clone(),
+            root_ca_dir: given(&Some(self.root_ca_dir.clone())),
             ca_state_dir: given(&self.ca_state_dir),
             default_lifetime: self.default_workload_cert_ttl,
             max_lifetime: self.max_workload_cert_ttl,

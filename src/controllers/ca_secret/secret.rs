@@ -24,8 +24,8 @@ pub(super) struct Secret {
     kind: String,
     #[serde(default)]
     metadata: Metadata,
-    #[serde(default, rename = "type")]
-    kind_of_secret: String,
+    #[serde(default)]
+    r#type: String,
     #[serde(default)]
     data: Option<BTreeMap<String, String>>,
 }
@@ -71,7 +71,7 @@ impl Secret {
                 name: name.to_owned(),
                 namespace: namespace.to_owned(),
             },
-            kind_of_secret: TYPE.to_owned(),
+            r#type: TYPE.to_owned(),
             data: Some(data.collect()),
         }
     }

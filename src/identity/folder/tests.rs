@@ -201,6 +201,31 @@ fn a_chain_with_a_gap_leads_nowhere() {
     );
 }
 
+/// rcgen can neither make nor write such a subject.
+#[test]
+fn a_subject_that_cannot_be_written_is_refused() {
+    let ca = intermediate();
+    let der = crate::identity::certificate::certificates(ca.certificate().as_bytes());
+    let mut der = der.expect("a certificate").remove(0).to_vec();
+    // The organisation becomes a second common name.
+    let organization = [0x06, 0x03, 0x55, 0x04, 0x0a];
+    for place in 0..der.len() - organization.len() {
+        if der[place..].starts_with(&organization) {
+            der[place + 4] = 0x03;
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), files(&ca));
+    let changed = crate::identity::certificate::pem(&der.into());
+    fs::write(folder.path().join("ca-cert.pem"), changed).unwrap();
+    let told = refused(folder.path());
+    assert!(told.contains("CN=Istio, CN=intermediate"), "{told}");
+    assert!(
+        told.contains("cannot be written into certificates"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_key_in_the_older_forms_is_read() {
     // openssl ecparam writes the curve before the key.

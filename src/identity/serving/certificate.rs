@@ -17,7 +17,7 @@ use rustls::{
 
 use crate::identity::{
     CertificateAuthority, IssueError, TrustBundle, TrustBundleError, Unable, Validity,
-    certificate::{Facts, certificates},
+    certificate::{Facts, certificates, names},
     issue::{Subject, sign},
 };
 
@@ -95,7 +95,7 @@ impl ServingCertificate {
         }
         let key = any_supported_type(&der).map_err(|_| ServingError::Key)?;
         Ok(Self {
-            name: names_of(first),
+            name: names(first),
             key: Arc::new(CertifiedKey::new(chain, key)),
             roots,
             validity: facts.validity,
@@ -139,19 +139,6 @@ fn san(name: &str) -> Option<SanType> {
         Ok(address) => Some(SanType::IpAddress(address)),
         Err(_) => Some(SanType::DnsName(name.try_into().ok()?)),
     }
-}
-
-fn names_of(certificate: &CertificateDer<'_>) -> String {
-    use x509_parser::prelude::{FromDer, X509Certificate};
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-        return String::new();
-    };
-    let names = parsed.subject_alternative_name().ok().flatten();
-    let names = names.map(|names| {
-        let texts = names.value.general_names.iter().map(ToString::to_string);
-        texts.collect::<Vec<_>>().join(", ")
-    });
-    names.unwrap_or_else(|| parsed.subject().to_string())
 }
 
 /// Names under which proxies reach the control plane (istiod: `getDNSNames`).

@@ -94,14 +94,12 @@ pub struct ServingFiles {
 /// Why files hold no serving certificate.
 #[derive(Debug, thiserror::Error)]
 enum FilesError {
-    #[error("cannot read {path}: {error}")]
-    Read { path: String, error: io::Error },
-    #[error("{certificate}, {key} and {roots}: {error}")]
+    #[error("cannot read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("{files}: {error}")]
     Content {
-        certificate: String,
-        key: String,
-        roots: String,
-        error: ServingError,
+        files: String,
+        error: Box<ServingError>,
     },
 }
 
@@ -121,22 +119,23 @@ impl ServingFiles {
     }
 
     fn read(&self) -> Result<ServingCertificate, FilesError> {
-        let text = |path: &Path| path.display().to_string();
-        let bytes = |path: &Path| {
-            let path_text = text(path);
+        let Self {
+            certificate,
+            key,
+            roots,
+        } = self;
+        let bytes = |path: &PathBuf| {
             fs::read(path).map_err(|error| FilesError::Read {
-                path: path_text,
+                path: path.clone(),
                 error,
             })
         };
-        let (certificate, key) = (bytes(&self.certificate)?, bytes(&self.key)?);
-        let roots = bytes(&self.roots)?;
-        let read = ServingCertificate::from_pem(&certificate, &key, &roots);
+        let read = ServingCertificate::from_pem(&bytes(certificate)?, &bytes(key)?, &bytes(roots)?);
         read.map_err(|error| FilesError::Content {
-            certificate: text(&self.certificate),
-            key: text(&self.key),
-            roots: text(&self.roots),
-            error,
+            files: [certificate, key, roots]
+                .map(|p| p.display().to_string())
+                .join(", "),
+            error: Box::new(error),
         })
     }
 }

@@ -3,6 +3,7 @@
 mod actions;
 mod http;
 mod matches;
+mod regex;
 #[cfg(test)]
 mod tests;
 
@@ -116,7 +117,10 @@ pub(in crate::manifest) fn read(
         unknown: BTreeSet::new(),
     };
     reader.look_over(&spec.unknown);
-    let hosts: Vec<_> = spec.hosts.iter().map(|host| reader.host(host)).collect();
+    let hosts = each(&spec.hosts, "spec.hosts", |host| match host.filled() {
+        Some(host) => Ok(reader.host(host)),
+        None => Err(Problem::new("", "is empty; name a host")),
+    })?;
     let mut gateways: Vec<_> = spec.gateways.iter().map(|g| reader.gateway(g)).collect();
     if gateways.is_empty() {
         gateways.push(GatewayName::Mesh);

@@ -171,7 +171,10 @@ impl Index {
         update.changes.config = true;
         // A `Sidecar` hides services, and decides which of several of one host
         // a proxy means.
-        let rescoped = old.config != new.config || old.sidecars != new.sidecars;
+        // So does where a `VirtualService` leads that a `Sidecar` imports.
+        let rescoped = old.config != new.config
+            || old.sidecars != new.sidecars
+            || (!new.sidecars.is_empty() && old.virtual_services != new.virtual_services);
         update.changes.all_endpoints |= rescoped;
         update.mesh = Some(Arc::new(new));
     }

@@ -420,3 +420,78 @@ proptest! {
         let _ = imports.contains(&Namespace::from("m"), &host);
     }
 }
+
+/// A world whose only `Sidecar` imports `a/web.com`, for which this
+/// `VirtualService` of `a` is.
+fn led_to(spec: &str, services: Vec<Service>) -> Snapshot {
+    let made = snapshot(services, [sidecar("a", "s", &[(0, &["*/web.com"])])]);
+    let yaml = format!("metadata: {{name: v, namespace: a}}\nspec: {{hosts: [web.com], {spec}}}");
+    let services = crate::testing::virtual_services::mesh_with(&yaml).virtual_services;
+    let mesh = MeshState {
+        virtual_services: services,
+        ..(**made.mesh()).clone()
+    };
+    made.next(Update {
+        mesh: Some(Arc::new(mesh)),
+        changes: ChangeSet {
+            config: true,
+            ..ChangeSet::default()
+        },
+        ..Update::default()
+    })
+}
+
+#[test]
+fn what_an_imported_virtual_service_leads_to_is_called_but_not_imported() {
+    let all = || {
+        vec![
+            kube("a", "web.com"),
+            kube("b", "to.com"),
+            kube("c", "copy.com"),
+            kube("d", "bytes.com"),
+            kube("e", "other.com"),
+        ]
+    };
+    let spec = "http: [{route: [{destination: {host: to.com}}], mirror: {host: copy.com}},
+        {match: [{sourceNamespace: z}], route: [{destination: {host: other.com}}]}],
+        tcp: [{route: [{destination: {host: bytes.com}}]}]";
+    let world = led_to(spec, all());
+    assert_eq!(
+        seen(&world, "a"),
+        "d/bytes.com c/copy.com b/to.com a/web.com"
+    );
+    let scope = scope(&world, "a");
+    assert_eq!(names(&scope.egress()[0].services(&world)), "a/web.com");
+    let elsewhere = led_to(&format!("exportTo: [z], {spec}"), all());
+    assert_eq!(seen(&elsewhere, "a"), "a/web.com");
+}
+
+#[test]
+fn of_what_a_virtual_service_leads_to_only_the_ports_it_names_are_called() {
+    let to = || kube("b", "to.com").with_ports(&[80, 90]);
+    let world = |ports: &str| {
+        let spec = format!("http: [{{route: [{{destination: {{host: to.com{ports}}}}}]}}]");
+        led_to(&spec, vec![kube("a", "web.com"), to()])
+    };
+    let includes = |world: &Snapshot, port| scope(world, "a").includes_port(&to(), port);
+    let one = world(", port: {number: 90}");
+    assert_eq!((includes(&one, 80), includes(&one, 90)), (false, true));
+    let all = world("");
+    assert_eq!((includes(&all, 80), includes(&all, 90)), (true, true));
+    let none = world(", port: {number: 91}");
+    assert_eq!(seen(&none, "a"), "a/web.com");
+}
+
+#[test]
+fn a_virtual_service_leads_to_visible_services_only_the_own_first() {
+    let spec = "http: [{route: [{destination: {host: to.com}}]}]";
+    let of = |services: Vec<Service>| {
+        let all = services.into_iter().chain([kube("a", "web.com")]);
+        seen(&led_to(spec, all.collect()), "a")
+    };
+    assert_eq!(of(vec![kube("b", "to.com").exported("b")]), "a/web.com");
+    let both = vec![external("b", "to.com", "1"), external("a", "to.com", "2")];
+    assert_eq!(of(both), "a/to.com a/web.com");
+    let kinds = vec![external("b", "to.com", "1"), kube("c", "to.com")];
+    assert_eq!(of(kinds), "c/to.com a/web.com");
+}

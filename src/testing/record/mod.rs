@@ -6,7 +6,6 @@
 
 mod answers;
 mod client;
-mod config;
 mod json;
 mod live;
 mod scenario;
@@ -15,6 +14,5 @@ mod tests;
 
 pub use answers::{Answers, Group, Target};
 pub use client::{RecordError, Recording, record};
-pub use config::Configuration;
 pub use json::AnswersError;
 pub use scenario::{ControlPlane, Scenario, ScenarioError};

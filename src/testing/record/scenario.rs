@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Answers, AnswersError, Configuration};
+use super::{Answers, AnswersError};
 use crate::client::ProxySpec;
 
 /// A seed system: clusters, control planes, and proxies with istiod's answers.
@@ -103,29 +103,13 @@ impl Scenario {
         proxies.filter(move |proxy| only || proxy.text("CLUSTER_ID") == Some(&plane.cluster))
     }
 
-    /// What istiod answered a proxy: where traffic goes.
+    /// What istiod answered a proxy.
     pub fn recorded(&self, proxy: &ProxySpec) -> Result<Answers, ScenarioError> {
-        self.recording(proxy, Answers::from_json)
-    }
-
-    /// What istiod answered a proxy: clusters, listeners and routes in full.
-    pub fn recorded_configuration(
-        &self,
-        proxy: &ProxySpec,
-    ) -> Result<Configuration, ScenarioError> {
-        self.recording(proxy, Configuration::from_json)
-    }
-
-    fn recording<T>(
-        &self,
-        proxy: &ProxySpec,
-        parse: impl FnOnce(&str) -> Result<T, AnswersError>,
-    ) -> Result<T, ScenarioError> {
         let path = self
             .folder
             .join("istiod")
             .join(format!("{}.json", proxy.name));
-        let recorded = parse(&read(&path)?);
+        let recorded = Answers::from_json(&read(&path)?);
         recorded.map_err(|source| ScenarioError::Recording { path, source })
     }
 }

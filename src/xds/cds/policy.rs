@@ -3,6 +3,8 @@
 mod balance;
 mod outlier;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use envoy_types::pb::envoy::r#type::v3::Percent;
 pub(super) use pool::apply_pool;

@@ -4,9 +4,6 @@
 use std::{slice, sync::Arc};
 
 use envoy_types::pb::envoy::config::listener::v3::Filter;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
-    ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
-};
 
 use super::hosts::overlap;
 use super::listener::Chain;
@@ -43,7 +40,7 @@ impl<'a> Binding<'a> {
             for route in service.tls.iter().filter(|route| !route.route.is_empty()) {
                 for wanted in route.matches.iter().filter(|m| self.takes(&m.connection)) {
                     chains.extend(self.filter(service, &route.route).map(|filter| Chain {
-                        server_names: server_names(&wanted.sni_hosts),
+                        server_names: tcp::server_names(&wanted.sni_hosts),
                         filters: vec![filter],
                         ..Chain::default()
                     }));
@@ -85,34 +82,9 @@ impl<'a> Binding<'a> {
             && (gateways.is_empty() || gateways.contains(&self.gateway))
     }
 
-    /// The filter that forwards to these destinations; none where none of
-    /// several has a weight.
+    /// The filter that forwards to these destinations.
     fn filter(&self, service: &VirtualService, route: &[WeightedDestination]) -> Option<Filter> {
-        let first = &route.first()?.destination;
-        // istiod: the rule of the first host speaks for all of them.
-        let state = self.context().service(first);
-        let rule = state.and_then(|state| {
-            let at = state.rule_for(&self.client.proxy.namespace, self.client.labels())?;
-            state.rules.get(usize::from(at)).map(|rule| &**rule)
-        });
-        if let [only] = route {
-            let to = &only.destination;
-            let cluster = self.context().cluster(to);
-            return Some(tcp::to_cluster(cluster, rule, &to.subset));
-        }
-        let weighted = route.iter().filter(|to| to.weight > 0);
-        let clusters: Vec<_> = weighted
-            .map(|to| ClusterWeight {
-                name: self.context().cluster(&to.destination),
-                weight: to.weight,
-                ..ClusterWeight::default()
-            })
-            .collect();
-        let (name, namespace) = (&service.meta.name, &service.meta.namespace);
-        (!clusters.is_empty()).then(|| {
-            let clusters = ClusterSpecifier::WeightedClusters(WeightedCluster { clusters });
-            tcp::to(format!("{name}.{namespace}"), clusters, rule, "")
-        })
+        tcp::forward(&self.context(), service, route)
     }
 
     /// How destinations are looked up.
@@ -138,15 +110,4 @@ pub(super) fn context<'a>(
         port: spec.port,
         is_tls: spec.tls.is_some(),
     }
-}
-
-/// Sorted; none where any name will do.
-fn server_names(hosts: &[Arc<str>]) -> Vec<String> {
-    let mut names: Vec<String> = hosts.iter().map(|host| host.to_string()).collect();
-    names.sort();
-    names.dedup();
-    if names.iter().any(|name| name == "*") {
-        names.clear();
-    }
-    names
 }

@@ -1,6 +1,6 @@
 //! One listener of a router while it is built.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::{
@@ -91,9 +91,9 @@ impl Chain {
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     chains: Vec<Bytes>,
-    /// Names and protocols that have a chain. Envoy refuses a listener with two
-    /// chains for one.
-    taken: Vec<FilterChainMatch>,
+    /// Names that have a chain; the empty one is for all others. Envoy refuses a
+    /// listener with two chains for one.
+    taken: HashSet<String>,
     inspects_tls: bool,
 }
 
@@ -104,11 +104,14 @@ impl Draft {
 
     /// Adds a chain. The oldest server wins what several want.
     pub(super) fn add(&mut self, chain: Chain, has_names: bool) {
-        let wanted = chain.matches().unwrap_or_default();
-        if self.taken.iter().any(|taken| clash(taken, &wanted)) {
+        let names = match chain.server_names.as_slice() {
+            [] => vec![String::new()],
+            names => names.to_vec(),
+        };
+        if names.iter().any(|name| self.taken.contains(name)) {
             return;
         }
-        self.taken.push(wanted);
+        self.taken.extend(names);
         // istiod looks for names even where the only one is `*`.
         self.inspects_tls |= has_names || chain.tls.is_some();
         let mut out = Vec::new();
@@ -145,13 +148,6 @@ impl Draft {
         let kind = TypeUrl::Listener.as_str();
         EncodedResource::framed(kind, address.name().into(), writer)
     }
-}
-
-/// Whether some connection would fit both equally.
-fn clash(a: &FilterChainMatch, b: &FilterChainMatch) -> bool {
-    let both_empty = a.server_names.is_empty() && b.server_names.is_empty();
-    let shares = a.server_names.iter().any(|n| b.server_names.contains(n));
-    a.application_protocols == b.application_protocols && (both_empty || shares)
 }
 
 fn tls_inspector() -> ListenerFilter {

@@ -21,7 +21,7 @@ use super::client::Client;
 use super::inbound;
 use super::resources::{ResourceList, sorted};
 use crate::mesh::MemoKey;
-use crate::model::{IpFamily, IstioFilters, Labels, Namespace, NodeKind};
+use crate::model::{Gateway, IpFamily, IstioFilters, Labels, Namespace, NodeKind};
 use crate::wire::EncodedResource;
 
 /// Routers that run the same servers.
@@ -39,9 +39,14 @@ impl MemoKey for RouterClass {
 
 impl RouterClass {
     fn of(client: &Client) -> Self {
-        let all = client.snapshot.mesh().gateways.iter().enumerate();
+        let mesh = client.snapshot.mesh();
+        let near = |gateway: &Gateway| {
+            !mesh.features.scope_gateways || gateway.meta.namespace == client.proxy.namespace
+        };
         // istiod: a `Gateway` without a selector is for every router.
-        let selecting = all.filter(|(_, gateway)| client.labels().contains_all(&gateway.selector));
+        let selects = |gateway: &Gateway| client.labels().contains_all(&gateway.selector);
+        let all = mesh.gateways.iter().enumerate();
+        let selecting = all.filter(|(_, gateway)| near(gateway) && selects(gateway));
         let gateways: Vec<_> = selecting.map(|(at, _)| at).collect();
         let targets = match gateways.as_slice() {
             [] => Arc::default(),

@@ -23,8 +23,8 @@ pub(super) use retry::policy as retry_policy;
 
 use crate::mesh::{Scope, ServiceState, Snapshot};
 use crate::model::{
-    ClusterName, ConsistentHash, Destination, Hostname, HttpMatch, HttpRoute, MeshConfig,
-    PolicySettings, Source, TrafficPolicy, VirtualService,
+    ClusterName, ConsistentHash, Destination, DestinationRule, Hostname, HttpMatch, HttpRoute,
+    MeshConfig, PolicySettings, Source, TrafficPolicy, VirtualService,
 };
 
 /// For whom routes are built.
@@ -52,6 +52,13 @@ impl<'a> Context<'a> {
         self.scope.service(self.snapshot, &to.host)
     }
 
+    /// The rule that holds for a destination.
+    pub(super) fn rule(&self, to: &Destination) -> Option<&'a DestinationRule> {
+        let state = self.service(to)?;
+        let rule = state.rule_for(self.source.namespace, self.source.labels)?;
+        state.rules.get(usize::from(rule)).map(|rule| &**rule)
+    }
+
     /// The Envoy cluster of a destination. Without a port of its own it is
     /// called at the port of the request, or the only one that it has. A host
     /// that nobody knows has a name too: its cluster may come later.
@@ -70,9 +77,7 @@ impl<'a> Context<'a> {
 
     /// What the rule of a destination hashes of requests.
     pub(super) fn hash(&self, to: &Destination) -> Option<ConsistentHash> {
-        let state = self.service(to)?;
-        let rule = state.rule_for(self.source.namespace, self.source.labels)?;
-        let rule = state.rules.get(usize::from(rule))?;
+        let rule = self.rule(to)?;
         let of = |settings: &PolicySettings| {
             let lb = settings.load_balancer.as_ref()?;
             lb.consistent_hash.clone()
@@ -158,7 +163,7 @@ fn one(
 
 /// Which object a route comes from, for telemetry (istiod:
 /// `BuildConfigInfoMetadata`).
-fn origin(service: &VirtualService) -> Metadata {
+pub(super) fn origin(service: &VirtualService) -> Metadata {
     let (namespace, name) = (&service.meta.namespace, &service.meta.name);
     let path =
         format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtual-service/{name}");

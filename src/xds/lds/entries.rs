@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use envoy_types::pb::envoy::config::{core::v3::Metadata, listener::v3::Filter};
 use ipnet::IpNet;
 
-use crate::model::{ClusterName, Protocol, Service};
+use super::forwarding::{Chosen, Forwarding, is_tls};
+use crate::model::{Protocol, Service};
 
 /// What a listener expects of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +34,16 @@ impl Kind {
 }
 
 /// Where a filter chain leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Destination {
     /// HTTP routes of this name.
     Routes(String),
-    /// A cluster.
-    Cluster(String),
+    /// Wherever this filter passes bytes on to.
+    Bytes(Box<Filter>),
 }
 
 /// A filter chain: what it matches and where it leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Chain {
     /// Only what the HTTP inspector finds to be plain HTTP.
     pub(super) sniffed_http: bool,
@@ -51,6 +53,8 @@ pub(super) struct Chain {
     pub(super) ranges: Vec<IpNet>,
     /// Where it leads.
     pub(super) to: Destination,
+    /// The object it comes from, where a user made it.
+    pub(super) metadata: Option<Metadata>,
 }
 
 impl Chain {
@@ -93,6 +97,8 @@ pub(super) struct Wish<'a> {
     pub(super) binds: bool,
     /// Addresses of the service.
     pub(super) addresses: Vec<IpNet>,
+    /// Where connections that are not HTTP go.
+    pub(super) forwarding: &'a Forwarding,
 }
 
 impl Entries {
@@ -138,7 +144,7 @@ impl Entries {
             return;
         }
         let http = |sniffed_http| http_chain(wish, kind, &at.0, on_wildcard, sniffed_http);
-        let tcp = || tcp_chain(wish, ranges.to_vec(), on_wildcard);
+        let tcp = || tcp_chains(wish, ranges, on_wildcard);
         match (kind, current) {
             (Kind::Http, None) => {
                 // Non-HTTP calls to other hosts meet on the wildcard address:
@@ -161,16 +167,16 @@ impl Entries {
                 }),
             ) => {}
             (Kind::Tcp, None) => {
-                let chains = vec![tcp()];
-                self.insert(at, kind, wish.binds, chains);
+                self.insert(at, kind, wish.binds, tcp());
             }
-            (Kind::Tcp, Some(entry)) => entry.merge(tcp()),
+            (Kind::Tcp, Some(entry)) => entry.merge_all(tcp()),
             (Kind::Auto, None) => {
-                let chains = vec![tcp(), http(true)];
+                let mut chains = tcp();
+                chains.push(http(true));
                 self.insert(at, kind, wish.binds, chains);
             }
             (Kind::Auto, Some(entry)) => {
-                entry.merge(tcp());
+                entry.merge_all(tcp());
                 if entry.kind == Kind::Tcp {
                     entry.merge(http(true));
                     entry.kind = Kind::Auto;
@@ -180,17 +186,24 @@ impl Entries {
     }
 
     fn insert(&mut self, at: (String, u16), kind: Kind, binds: bool, chains: Vec<Chain>) {
-        let entry = Entry {
+        let mut entry = Entry {
             kind,
             binds,
-            chains,
+            chains: Vec::new(),
             locked: false,
         };
+        entry.merge_all(chains);
         self.all.insert(at, entry);
     }
 }
 
 impl Entry {
+    fn merge_all(&mut self, chains: Vec<Chain>) {
+        for chain in chains {
+            self.merge(chain);
+        }
+    }
+
     /// Adds a chain unless one with the same match stands already: Envoy
     /// refuses a listener with two, and the older service wins.
     fn merge(&mut self, chain: Chain) {
@@ -218,25 +231,32 @@ fn http_chain(
         server_names: Vec::new(),
         ranges: Vec::new(),
         to: Destination::Routes(routes),
+        metadata: None,
     }
 }
 
-fn tcp_chain(wish: &Wish<'_>, ranges: Vec<IpNet>, on_wildcard: bool) -> Chain {
-    let service = wish.service;
-    let host = &service.key.hostname;
-    // A Sidecar may listen on a port that the service does not have.
-    let port = match service.ports.as_slice() {
-        [only] => only.number,
-        _ => wish.port,
+/// The chains for bytes, narrowed to `ranges` where users name no addresses.
+fn tcp_chains(wish: &Wish<'_>, ranges: &[IpNet], on_wildcard: bool) -> Vec<Chain> {
+    let Forwarding { chosen, rest } = wish.forwarding;
+    let of_user = |chosen: &Chosen| Chain {
+        sniffed_http: false,
+        server_names: chosen.server_names.clone(),
+        ranges: match chosen.subnets.as_slice() {
+            [] => ranges.to_vec(),
+            own => own.to_vec(),
+        },
+        to: Destination::Bytes(Box::new(chosen.filter.clone())),
+        metadata: Some(chosen.metadata.clone()),
     };
-    let is_tls = matches!(wish.protocol, Protocol::Https | Protocol::Tls);
     // Where many services share an address only SNI tells them apart.
     let shared = !ranges.is_empty() || (on_wildcard && wish.addresses.is_empty());
-    let server_names = (is_tls && shared).then(|| host.to_string());
-    Chain {
+    let name = (is_tls(wish.protocol) && shared).then(|| wish.service.key.hostname.to_string());
+    let of_service = rest.as_ref().map(|filter| Chain {
         sniffed_http: false,
-        server_names: server_names.into_iter().collect(),
-        ranges,
-        to: Destination::Cluster(ClusterName::outbound(port, "", host).to_string()),
-    }
+        server_names: name.into_iter().collect(),
+        ranges: ranges.to_vec(),
+        to: Destination::Bytes(Box::new(filter.clone())),
+        metadata: None,
+    });
+    chosen.iter().map(of_user).chain(of_service).collect()
 }

@@ -153,7 +153,7 @@ fn inspect(listener: &mut Listener, entry: &Entry, style: &Style) {
 
 fn filter_chain(chain: &Chain, listener: &str, style: &Style) -> FilterChain {
     let filter = match &chain.to {
-        Destination::Cluster(cluster) => tcp_proxy(cluster),
+        Destination::Bytes(filter) => Filter::clone(filter),
         Destination::Routes(routes) => {
             let prefix = stat_prefix(listener);
             connection_manager(&http::manager(prefix, routes, style.filters))
@@ -162,6 +162,7 @@ fn filter_chain(chain: &Chain, listener: &str, style: &Style) -> FilterChain {
     FilterChain {
         filter_chain_match: (!chain.matches_all()).then(|| chain_match(chain)),
         filters: vec![filter],
+        metadata: chain.metadata.clone(),
         // Bounds what half-open TLS handshakes hold.
         transport_socket_connect_timeout: pb::duration(Duration::from_secs(15)),
         ..FilterChain::default()

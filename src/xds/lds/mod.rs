@@ -1,6 +1,9 @@
 //! LDS: the listeners of sidecars. Those of routers are in [`super::gateway`].
 
 mod entries;
+mod forwarding;
+#[cfg(test)]
+mod forwarding_tests;
 mod headless;
 pub(super) mod http;
 mod inbound;

@@ -3,15 +3,17 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::entries::{Entries, Kind, Wish};
+use super::forwarding::Forwarding;
 use super::headless;
 use super::listener::{self, Style};
 use crate::mesh::MemoKey;
 use crate::model::{
-    CaptureMode, ClusterId, InterceptionMode, IpFamily, IstioFilters, MeshConfig, OutboundPolicy,
-    Protocol,
+    CaptureMode, ClusterId, GatewayName, InterceptionMode, IpFamily, IstioFilters, Labels,
+    MeshConfig, Namespace, OutboundPolicy, Protocol, Source,
 };
 use crate::xds::client::Client;
 use crate::xds::egress::{self, Egress};
+use crate::xds::http_route::Context;
 use crate::xds::resources::{ResourceList, sorted};
 use crate::xds::{cds, pb};
 
@@ -20,6 +22,9 @@ use crate::xds::{cds, pb};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct OutboundKey {
     scope: Arc<str>,
+    namespace: Namespace,
+    /// Those that some rule or match looks at.
+    labels: Labels,
     interception: InterceptionMode,
     cluster: ClusterId,
     family: IpFamily,
@@ -41,6 +46,8 @@ impl OutboundKey {
         let proxy = &client.proxy;
         Self {
             scope: Arc::clone(client.scope.key()),
+            namespace: proxy.namespace.clone(),
+            labels: client.relevant_labels(),
             interception: proxy.interception,
             cluster: proxy.cluster.clone(),
             family: proxy.ips.family(),
@@ -129,6 +136,8 @@ impl OutboundKey {
                     .collect(),
             };
             for (port, protocol) in ports {
+                let context = self.context(client, port);
+                let forwarding = Forwarding::of(service, protocol, &egress.overrides, &context);
                 let wish = Wish {
                     service,
                     port,
@@ -136,6 +145,7 @@ impl OutboundKey {
                     bind: bind.clone(),
                     binds,
                     addresses: egress::listened(service, &self.cluster, self.family),
+                    forwarding: &forwarding,
                 };
                 let mesh = &client.snapshot.mesh().config;
                 if protocol == Protocol::Udp || !self.may_listen(&wish, mesh) {
@@ -146,6 +156,21 @@ impl OutboundKey {
                     _ => entries.add(&wish),
                 }
             }
+        }
+    }
+
+    fn context<'a>(&'a self, client: &'a Client, port: u16) -> Context<'a> {
+        static MESH: [GatewayName; 1] = [GatewayName::Mesh];
+        Context {
+            snapshot: &client.snapshot,
+            scope: &client.scope,
+            source: Source {
+                labels: &self.labels,
+                namespace: &self.namespace,
+                gateways: &MESH,
+            },
+            port,
+            is_tls: false,
         }
     }
 

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::network::{
 use prost::Message;
 
 use super::entries::{Entries, Wish};
+use super::forwarding::Forwarding;
 use crate::mesh::Snapshot;
 use crate::model::{InterceptionMode, Protocol, Proxy, ProxyIps, Resolution, TypeUrl};
 use crate::testing::snapshot::{
@@ -323,6 +324,10 @@ fn a_listener_that_a_sidecar_lists_is_not_widened() {
     let chosen = of("a", Protocol::Http).port("q", 6000, Protocol::Http);
     let snapshot = snapshot([chosen]);
     let state = &snapshot.host("a.ns.svc.cluster.local")[0];
+    let forwarding = Forwarding {
+        rest: Some(super::listener::tcp_proxy("to")),
+        ..Forwarding::default()
+    };
     let wish = |port| Wish {
         service: &state.service,
         port,
@@ -330,6 +335,7 @@ fn a_listener_that_a_sidecar_lists_is_not_widened() {
         bind: Some("127.0.0.2".to_owned()),
         binds: true,
         addresses: Vec::new(),
+        forwarding: &forwarding,
     };
     let mut entries = Entries::new("0.0.0.0");
     entries.add(&Wish {

@@ -1,3 +1,5 @@
+mod virtual_services;
+
 use std::{net::IpAddr, sync::Arc};
 
 use envoy_types::pb::envoy::config::route::v3::{

@@ -64,6 +64,12 @@ pub(super) struct CertificateArgs {
     /// Bits of an RSA key: 2048, 3072 or 4096; given alone, it asks for RSA
     #[arg(long, env = "WORKLOAD_RSA_KEY_SIZE", value_name = "BITS")]
     workload_rsa_key_size: Option<u16>,
+    /// How long the certificate service may take to answer
+    #[arg(
+        long, env = "CA_ANSWER_TIMEOUT", default_value = "30s",
+        value_parser = values::duration, value_name = "DURATION"
+    )]
+    ca_answer_timeout: Duration,
     /// Also write key.pem, cert-chain.pem and root-cert.pem to this folder
     #[arg(long, env = "OUTPUT_CERTS", value_name = "FOLDER")]
     output_certs: Option<PathBuf>,
@@ -112,6 +118,7 @@ impl CertificateArgs {
             grace_ratio: self.secret_grace_period_ratio.clamp(0.0, 1.0),
             grace_jitter: self.secret_grace_period_ratio_jitter.clamp(0.0, 1.0),
             key: self.key()?,
+            answer_timeout: self.ca_answer_timeout,
             output: self.output_certs.clone(),
             signer: signer.unwrap_or_default().to_owned(),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
-use super::matches::Pattern;
+use super::{matches::Pattern, regex::expression};
 use crate::manifest::{
     Problem,
     istio::one_of,
@@ -109,6 +109,9 @@ pub(super) struct Cors<'a> {
     unmatched_preflights: Text<'a>,
 }
 
+/// Envoy refuses routes with a longer one.
+const LONGEST_BODY: usize = 1024 * 1024;
+
 const DERIVED_PORTS: &[(&str, RedirectPort)] = &[
     ("FROM_PROTOCOL_DEFAULT", RedirectPort::OfProtocol),
     ("FROM_REQUEST_PORT", RedirectPort::OfRequest),
@@ -205,16 +208,29 @@ pub(super) fn answer(answer: &Answer<'_>) -> Result<DirectResponse, Problem> {
         let reason = format!("is not base64 ({error})");
         Problem::new("directResponse.body.bytes", reason)
     })?;
+    let length = match &body {
+        Some(Body::Text(text)) => text.len(),
+        Some(Body::Bytes(bytes)) => bytes.len(),
+        None => 0,
+    };
+    if length > LONGEST_BODY {
+        let reason = format!("has {length} bytes; use up to {LONGEST_BODY}");
+        return Err(Problem::new("directResponse.body", reason));
+    }
     Ok(DirectResponse { status, body })
 }
 
-pub(super) fn rewrite(rewrite: &RewriteTo<'_>) -> Rewrite {
-    let regex = rewrite.uri_regex_rewrite.as_ref();
-    Rewrite {
+pub(super) fn rewrite(rewrite: &RewriteTo<'_>) -> Result<Rewrite, Problem> {
+    let regex = rewrite.uri_regex_rewrite.as_ref().map(|regex| {
+        let matched = expression(&regex.r#match);
+        let matched = matched.map_err(|e| e.below(format_args!("rewrite.uriRegexRewrite")));
+        Ok((matched?, regex.rewrite.arc()))
+    });
+    Ok(Rewrite {
         uri: rewrite.uri.arc(),
         authority: rewrite.authority.arc(),
-        uri_regex: regex.map(|regex| (regex.r#match.arc(), regex.rewrite.arc())),
-    }
+        uri_regex: regex.transpose()?,
+    })
 }
 
 impl RetryRule<'_> {
@@ -226,7 +242,8 @@ impl RetryRule<'_> {
             retry_on: self.retry_on.arc(),
             remote_localities: self.retry_remote_localities.unwrap_or_default(),
             ignore_previous_hosts: self.retry_ignore_previous_hosts,
-            backoff: time("backoff", &self.backoff)?,
+            // Envoy refuses none at all.
+            backoff: time("backoff", &self.backoff)?.filter(|time| !time.is_zero()),
         })
     }
 }
@@ -234,6 +251,7 @@ impl RetryRule<'_> {
 pub(super) fn fault(rule: &FaultRule<'_>) -> Result<Fault, Problem> {
     let delay = rule.delay.as_ref().map(|delay| {
         let fixed = span(&delay.fixed_delay, "fault.delay.fixedDelay")?;
+        let fixed = fixed.filter(|time| !time.is_zero());
         let of_hundred = Share::Percent(delay.percent.positive().unwrap_or_default());
         let share = delay.percentage.map_or(of_hundred, Percentage::share);
         Ok(fixed.map(|fixed| (fixed, share)))
@@ -268,7 +286,12 @@ fn abort(abort: &AbortRule<'_>) -> Result<Option<(AbortStatus, Option<Share>)>, 
 
 pub(super) fn cors(cors: &Cors<'_>) -> Result<CorsPolicy, Problem> {
     let preflights = &cors.unmatched_preflights;
-    let mut origins: Vec<_> = cors.allow_origins.iter().map(Pattern::read).collect();
+    let origins = super::each(
+        &cors.allow_origins,
+        "corsPolicy.allowOrigins",
+        Pattern::of_value,
+    );
+    let mut origins = origins?;
     if origins.is_empty() {
         let exact = |text: &Text<'_>| StringMatch::Exact(text.arc());
         origins = cors.allow_origin.iter().map(exact).collect();

@@ -79,6 +79,20 @@ struct MirrorTo<'a> {
     percentage: Option<Percentage>,
 }
 
+/// Envoy refuses shares that are all 0, or too large in sum.
+fn shares(destinations: &[HttpDestination]) -> Result<(), Problem> {
+    let mut weights = destinations.iter().map(|d| d.weight);
+    let sum = weights.try_fold(0_u32, u32::checked_add);
+    let reason = match sum {
+        None => "has weights that are too large in sum",
+        Some(0) if destinations.len() > 1 => {
+            "has several destinations and no weight; give them one"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Problem::new("route", reason))
+}
+
 impl Reader<'_> {
     pub(super) fn http_route(&mut self, route: &Rule<'_>) -> Result<HttpRoute, Problem> {
         self.look_over(&route.unknown);
@@ -101,7 +115,7 @@ impl Reader<'_> {
                 .as_ref()
                 .map(|d| self.delegate(d))
                 .transpose()?,
-            rewrite: route.rewrite.as_ref().map(rewrite),
+            rewrite: route.rewrite.as_ref().map(rewrite).transpose()?,
             timeout: span(&route.timeout, "timeout")?,
             retries: retries.transpose()?,
             fault: route.fault.as_ref().map(fault).transpose()?,
@@ -113,6 +127,7 @@ impl Reader<'_> {
             && read.direct_response.is_none()
             && read.delegate.is_none()
             && read.destinations.is_empty();
+        shares(&read.destinations)?;
         if leads_nowhere {
             let reason = "is missing; give the route a destination, redirect or directResponse";
             return Err(Problem::new("route", reason));

@@ -310,6 +310,23 @@ fn a_part_that_cannot_be_used_is_named() {
             "spec.tcp[0].match[0].destinationSubnets[0]: \"x\" is no address",
         ),
         ("{http: [{match: 5}]}", "spec.http[0].match"),
+        ("{hosts: [a, '']}", "spec.hosts[1]: is empty"),
+        (
+            "{http: [{route: [{destination: {host: a}}, {destination: {host: b}}]}]}",
+            "spec.http[0].route: has several destinations and no weight",
+        ),
+        (
+            "{http: [{route: [{destination: {host: a}}], match: [{headers: {x: {regex: '('}}}]}]}",
+            "spec.http[0].match[0].headers.x.regex: \"(\" is no RE2 expression",
+        ),
+        (
+            "{http: [{route: [{destination: {host: a}}], match: [{uri: {regex: ''}}]}]}",
+            "spec.http[0].match[0].uri.regex: is empty",
+        ),
+        (
+            "{http: [{route: [{destination: {host: a}}], rewrite: {uriRegexRewrite: {match: '*'}}}]}",
+            "spec.http[0].rewrite.uriRegexRewrite.regex: \"*\" is no RE2",
+        ),
     ];
     for (spec, expected) in cases {
         let told = refused(spec);

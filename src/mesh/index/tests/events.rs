@@ -158,3 +158,28 @@ fn generations_only_grow() {
     let world = two_clusters();
     assert!(world.snapshot().generation() > Generation(0));
 }
+
+#[test]
+fn endpoints_of_headless_services_are_names() {
+    let mut world = two_clusters();
+    let mut headless = service("db", &[("http", 80, 8080)]);
+    headless.cluster_ips.clear();
+    world.put("c1", headless);
+    let mut db = pod("db-0", "10.1.0.5", &[]);
+    db.dns_name = Arc::from("db-0.db");
+    world.put("c1", db);
+    let named = slice("db", &[("http", 8080)], &[("db-0", "10.1.0.5")]);
+    assert!(told(&mut world, "c1", put(named)).names);
+    let state = world.state("db.default.svc.cluster.local").expect("db");
+    let (_, endpoint) = state.all_endpoints().next().expect("an endpoint");
+    assert_eq!(&*endpoint.workload.dns_name, "db-0.db");
+
+    world.put("c1", pod("web-2", "10.1.0.2", &[("app", "web")]));
+    let pods = [("web-1", "10.1.0.1"), ("web-2", "10.1.0.2")];
+    let change = told(
+        &mut world,
+        "c1",
+        put(slice("web", &[("http", 8080)], &pods)),
+    );
+    assert!(!change.names && !change.hosts.is_empty());
+}

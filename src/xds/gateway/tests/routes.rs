@@ -112,6 +112,16 @@ fn virtual_services_of_one_host_follow_each_other_with_what_takes_all_last() {
 }
 
 #[test]
+fn a_host_that_two_servers_admit_has_its_routes_once() {
+    let servers = ["*", "a.com"].map(|host| server(80, Protocol::Http, &[host]));
+    let gateways = [gateway("g", "ns", "ingress", 2024, servers)];
+    let services = [bound("vs", &["a.com"], vec![http("/x", "x")])];
+    let snapshot = bound_world(gateways, services, []);
+    let expected = [one("a.com:80", &["a.com"], &["outbound|80||x"])];
+    assert_eq!(hosts(&routes(&snapshot, "http.80")), expected);
+}
+
+#[test]
 fn routes_for_other_gateways_make_no_virtual_host() {
     let mut elsewhere = http("/x", "x");
     elsewhere.matches[0].source = SourceMatch {
@@ -129,7 +139,7 @@ fn routes_for_other_gateways_make_no_virtual_host() {
 
 #[test]
 fn a_server_that_redirects_to_https_does_so_for_all_its_hosts() {
-    let mut redirecting = server(80, Protocol::Http, &["a.com", "b.com"]);
+    let mut redirecting = server(80, Protocol::Http, &["a.com", "other/b.com"]);
     redirecting.tls = Some(ServerTls {
         https_redirect: true,
         ..ServerTls::default()

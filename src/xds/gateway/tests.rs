@@ -16,12 +16,12 @@ use prost::Message;
 
 use crate::mesh::{MeshState, Snapshot, Update, VirtualServices};
 use crate::model::{
-    ConnectionMatch, ConnectionPool, ConsistentHash, Destination, ExportTo, Gateway, GatewayName,
-    HashKey, HashTable, LoadBalancer, Namespace, ObjectMeta, PolicySettings, Protocol, Proxy,
-    ProxyIps, Resolution, ServerTls, ServerTlsMode, TargetPort, TcpRoute, TlsMatch, TlsRoute,
-    TypeUrl, VirtualService, WeightedDestination,
+    ConnectionMatch, ConnectionPool, ConsistentHash, Destination, ExportTo, Features, Gateway,
+    GatewayName, HashKey, HashTable, LoadBalancer, PolicySettings, Protocol, Proxy, ProxyIps,
+    Resolution, ServerTls, ServerTlsMode, TargetPort, TcpRoute, TlsMatch, TlsRoute, TypeUrl,
+    VirtualService, WeightedDestination,
 };
-use crate::testing::gateways::{auto_passthrough, gateway, server, tls_server};
+use crate::testing::gateways::{auto_passthrough, gateway, server, tls_server, virtual_service};
 use crate::testing::snapshot::{ServiceBuilder, external, router, service, snapshot_of};
 use crate::xds::tests::{named, names, resources};
 
@@ -192,6 +192,27 @@ fn a_service_may_opt_out_of_the_mapping_of_ports() {
 }
 
 #[test]
+fn gateways_may_be_kept_to_their_namespace() {
+    let open = |port| server(port, Protocol::Http, &["*"]);
+    let gateways = ["ns", "other"].map(|namespace| {
+        let port = if namespace == "ns" { 80 } else { 81 };
+        gateway("g", namespace, "ingress", 2024, [open(port)])
+    });
+    for (scope_gateways, expected) in [(false, 2), (true, 1)] {
+        let mesh = MeshState {
+            gateways: gateways.to_vec(),
+            features: Arc::new(Features {
+                scope_gateways,
+                ..Features::default()
+            }),
+            ..MeshState::default()
+        };
+        let found = listeners(&snapshot_of(mesh, []), router("ns", "ingress"));
+        assert_eq!(found.len(), expected, "{found:?}");
+    }
+}
+
+#[test]
 fn a_router_without_privileges_opens_no_port_under_1024() {
     let open = |port| server(port, Protocol::Http, &["*"]);
     let snapshot = world(
@@ -352,25 +373,6 @@ fn to(host: &str, port: Option<u16>, weight: u32) -> WeightedDestination {
             port,
         },
         weight,
-    }
-}
-
-fn virtual_service(gateway: &str, hosts: &[&str]) -> VirtualService {
-    VirtualService {
-        meta: ObjectMeta {
-            name: Arc::from("vs"),
-            namespace: Namespace::from("ns"),
-            ..ObjectMeta::default()
-        },
-        hosts: hosts.iter().copied().map(Arc::from).collect(),
-        gateways: vec![GatewayName::Gateway {
-            namespace: Namespace::from("ns"),
-            name: Arc::from(gateway),
-        }],
-        export_to: None,
-        http: Vec::new(),
-        tls: Vec::new(),
-        tcp: Vec::new(),
     }
 }
 

@@ -1,5 +1,9 @@
-//! What routers are configured with, compared with istiod's recorded answers.
+//! What proxies are configured with, compared with istiod's recorded answers.
+//! Each difference that is taken out here is a row of COMPATIBILITY.md.
 
+use std::collections::BTreeSet;
+
+use isthmus::client::ProxySpec;
 use isthmus::testing::record::{ControlPlane, Scenario, record};
 use serde_json::{Map, Value, json};
 
@@ -8,18 +12,17 @@ use crate::support::{
     plane::Plane,
 };
 
-/// Compares all routers that `of` serves, but for what COMPATIBILITY.md names.
-pub(crate) async fn assert_routers_as_istiod(
+/// Compares clusters, listeners and routes of all proxies that `of` serves.
+pub(crate) async fn assert_configured_as_istiod(
     scenario: &Scenario,
     of: &ControlPlane,
     plane: &Plane,
 ) {
     let mut report = Vec::new();
-    let proxies = scenario.proxies_of(of);
-    for proxy in proxies.filter(|proxy| proxy.id.starts_with("router~")) {
+    for proxy in scenario.proxies_of(of) {
         let file = format!("istiod/{}.json", proxy.name);
         let mut expected = recorded(&scenario.folder.join(file));
-        let live = record(plane.ads(), proxy).await;
+        let live = record(plane.ads(), &with_istios_envoy(proxy)).await;
         let live = live.unwrap_or_else(|error| panic!("{error}\n{}", plane.log()));
         let mut actual = served(&live);
         normalise(&mut expected);
@@ -31,14 +34,27 @@ pub(crate) async fn assert_routers_as_istiod(
     assert!(report.is_empty(), "{name}: istiod | isthmus\n{report}");
 }
 
-/// Takes out what differs on purpose.
+/// istiod takes every Envoy for istio's, and sends it istio's own filters.
+fn with_istios_envoy(proxy: &ProxySpec) -> ProxySpec {
+    let names = [
+        "istio.alpn",
+        "istio.metadata_exchange",
+        "envoy.filters.http.peer_metadata",
+    ];
+    ProxySpec {
+        extensions: names.map(str::to_owned).to_vec(),
+        ..proxy.clone()
+    }
+}
+
 fn normalise(configuration: &mut Configuration) {
+    let clusters: BTreeSet<String> = configuration["cds"].keys().cloned().collect();
     for resource in configuration.values_mut().flat_map(|all| all.values_mut()) {
         each_object(resource, &mut |fields| {
-            drop_istios_filters(fields);
+            drop_tracing(fields);
             type_names(fields);
-            keep_mesh_protocol(fields);
             drop_whole_ejection(fields);
+            lead_somewhere(fields, &clusters);
         });
     }
     for listener in configuration.get_mut("lds").into_iter().flatten() {
@@ -46,22 +62,7 @@ fn normalise(configuration: &mut Configuration) {
     }
 }
 
-/// Filters that only istio's Envoy has, which these proxies do not say they
-/// are, and tracing.
-fn drop_istios_filters(fields: &mut Map<String, Value>) {
-    for list in ["filters", "http_filters"] {
-        let Some(Value::Array(filters)) = fields.get_mut(list) else {
-            continue;
-        };
-        let is_istios = |filter: &Value| {
-            let name = filter["name"].as_str();
-            name.is_some_and(|name| name.starts_with("istio."))
-        };
-        filters.retain(|filter| !is_istios(filter));
-        if filters.is_empty() {
-            fields.remove(list);
-        }
-    }
+fn drop_tracing(fields: &mut Map<String, Value>) {
     fields.remove("tracing");
     fields.remove("request_id_extension");
 }
@@ -75,16 +76,32 @@ fn type_names(fields: &mut Map<String, Value>) {
     }
 }
 
-/// Without istio's own filters HTTP is told apart from bytes by what clusters
-/// offer, and the exchange of metadata is not offered.
-fn keep_mesh_protocol(fields: &mut Map<String, Value>) {
-    if let Some(Value::Array(offered)) = fields.get_mut("alpn_protocols") {
-        offered.retain(|protocol| protocol == "istio");
+/// With today's Envoy nothing is ejected in a small cluster unless all of it may
+/// be, so that is sent where a rule wants failover and names no share.
+fn drop_whole_ejection(fields: &mut Map<String, Value>) {
+    if fields.get("max_ejection_percent") == Some(&json!(100)) {
+        fields.remove("max_ejection_percent");
     }
 }
 
-/// With today's Envoy nothing is ejected in a small cluster unless all of it may
-/// be, so that is sent where a rule wants failover and names no share.
+/// istiod routes requests on a port that their service does not have to a
+/// cluster that does not exist.
+fn lead_somewhere(fields: &mut Map<String, Value>, clusters: &BTreeSet<String>) {
+    let Some(Value::String(name)) = fields.get_mut("name") else {
+        return;
+    };
+    let parts: Vec<&str> = name.split('|').collect();
+    let ["outbound", _, subset, host] = parts.as_slice() else {
+        return;
+    };
+    let behind = format!("|{subset}|{host}");
+    let mut same = clusters.iter().filter(|known| known.ends_with(&behind));
+    if let (Some(only), None) = (same.next(), same.next()) {
+        only.clone_into(name);
+    }
+}
+
+/// Where ejection serves failover all endpoints may be ejected.
 fn drop_whole_ejection(fields: &mut Map<String, Value>) {
     if fields.get("max_ejection_percent") == Some(&json!(100)) {
         fields.remove("max_ejection_percent");
