@@ -91,11 +91,7 @@ async fn the_demo_sends_requests_through_three_networks_and_leaves_nothing() {
     let status = demo.process.wait().await.expect("a status");
     assert!(status.success(), "{status}: {:#?}", demo.printed);
     assert_story(&demo);
-    let end = Instant::now() + LIMIT;
-    while children.iter().any(|child| is_running(*child)) {
-        assert!(Instant::now() < end, "it left processes");
-        sleep(Duration::from_millis(50)).await;
-    }
+    assert_gone(&children).await;
 }
 
 fn assert_story(demo: &Demo) {
@@ -142,21 +138,45 @@ fn assert_one_owner_each(listeners: &[Listener]) {
     }
 }
 
-/// A demo that is interrupted ends what it started.
-#[tokio::test]
-async fn an_interrupted_demo_leaves_nothing() {
+/// A demo in the middle of its requests, and its processes.
+async fn running() -> (Demo, Vec<u32>) {
     let mut demo = Demo::start();
-    assert!(demo.read_to("Certificates that isthmus issued").await);
-    let pid = demo.process.id().expect("it runs");
-    let children = descendants(pid);
-    let mut kill = Command::new("kill");
-    let sent = kill.args(["-INT", &pid.to_string()]).status().await;
-    assert!(sent.expect("kill").success());
-    let status = timeout(LIMIT, demo.process.wait()).await.expect("an end");
-    assert!(status.expect("a status").success());
+    let part = "Certificates that isthmus issued";
+    assert!(demo.read_to(part).await, "{:#?}", demo.printed);
+    let children = descendants(demo.process.id().expect("it runs"));
+    assert!(children.len() > 10, "{children:?}");
+    (demo, children)
+}
+
+async fn assert_gone(children: &[u32]) {
     let end = Instant::now() + LIMIT;
     while children.iter().any(|child| is_running(*child)) {
         assert!(Instant::now() < end, "it left processes");
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn an_interrupted_demo_leaves_nothing() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let (mut demo, children) = running().await;
+        let pid = demo.process.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().await;
+        assert!(sent.expect("kill").success());
+        let status = timeout(LIMIT, demo.process.wait()).await.expect("an end");
+        assert!(status.expect("a status").success(), "{signal}");
+        assert_gone(&children).await;
+    }
+}
+
+#[tokio::test]
+async fn a_demo_that_nobody_reads_leaves_nothing() {
+    let (demo, children) = running().await;
+    let Demo {
+        mut process, lines, ..
+    } = demo;
+    drop(lines);
+    let status = timeout(LIMIT, process.wait()).await.expect("an end");
+    assert!(!status.expect("a status").success(), "it could not say all");
+    assert_gone(&children).await;
 }

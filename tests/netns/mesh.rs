@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
 };
 
 use futures::future::join_all;
@@ -11,6 +12,7 @@ use isthmus::testing::{
     identity::{TestCa, TestCaOptions},
     record::ControlPlane,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::{
     clusters::Clusters,
@@ -188,12 +190,28 @@ impl Mesh {
     /// Each connection that left a sidecar for a gateway came in at one
     /// gateway, and went from there to a pod of the gateway's own network.
     pub(crate) async fn assert_one_gateway_each(&self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let (left, came, went) = self.crossings().await;
+            assert!(left > 0, "nothing left its network");
+            if (left, left) == (came, went) {
+                return;
+            }
+            // A connection that is being made counts at its beginning first.
+            let late = Instant::now() >= end;
+            assert!(!late, "{left} left, {came} came in, {went} went on");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Connections that left sidecars for gateways, that came in at gateways,
+    /// and that gateways passed on.
+    async fn crossings(&self) -> (u64, u64, u64) {
         let gateways = self.gateways();
         let (mut left, mut came, mut went) = (0, 0, 0);
         for ((cluster, name), proxy) in &self.proxies {
-            let router = self.seed.cluster(cluster).pod(name).is_router();
             let to_gateways = proxy.connections(|to| gateways.contains(&to)).await;
-            if router {
+            if self.seed.cluster(cluster).pod(name).is_router() {
                 assert_eq!(to_gateways, 0, "{cluster}/{name} calls a gateway");
                 came += proxy.stat(r"listener\..*_15443\.downstream_cx_total").await;
                 went += proxy.sni_routed().await;
@@ -201,8 +219,7 @@ impl Mesh {
                 left += to_gateways;
             }
         }
-        assert!(left > 0, "nothing left its network");
-        assert_eq!((left, left), (came, went), "left, came in, went on");
+        (left, came, went)
     }
 
     /// Nothing between the networks was readable, and who asks a gateway from

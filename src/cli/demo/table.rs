@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::observer::Observer;
 use super::rows;
 use super::scenario::Scenario;
-use super::{BAD, DemoArgs, GOOD, TITLE};
+use super::{BAD, DemoArgs, GOOD, TITLE, say};
 use crate::app::App;
 
 /// How long a change may take before the demo says that it did not arrive.
@@ -25,7 +25,9 @@ pub(super) async fn show(args: &DemoArgs) -> Result<bool> {
         .grpc_address()
         .context("there is no plain-text address")?;
     let mut observers = observers(&scenario, address).await?;
-    anstream::println!("{TITLE}helloworld, as each network's sidecar sees it{TITLE:#}\n");
+    say(format_args!(
+        "{TITLE}helloworld, as each network's sidecar sees it{TITLE:#}\n"
+    ))?;
     let well = show_start(&scenario, &mut observers).await?
         && scale_and_watch(&scenario, &mut observers, 2).await?;
     drop(observers);
@@ -44,10 +46,10 @@ async fn show_start(scenario: &Scenario, observers: &mut [Observer]) -> Result<b
     for (observer, _) in observers.iter().zip(&arrivals) {
         let network = observer.proxy.text("NETWORK").unwrap_or("no network");
         let name = &observer.proxy.name;
-        anstream::println!("  {TITLE}{network}{TITLE:#} ({name})");
-        anstream::println!("{}", rows::table(&observer.rows(scenario)));
+        say(format_args!("  {TITLE}{network}{TITLE:#} ({name})"))?;
+        say(format_args!("{}", rows::table(&observer.rows(scenario))))?;
     }
-    Ok(report_missing(scenario, observers, &arrivals))
+    report_missing(scenario, observers, &arrivals)
 }
 
 async fn scale_and_watch(
@@ -59,19 +61,26 @@ async fn scale_and_watch(
         .clusters
         .last()
         .context("the scenario has no cluster")?;
-    anstream::println!("{TITLE}helloworld in {cluster} scaled to {count}{TITLE:#}");
+    say(format_args!(
+        "{TITLE}helloworld in {cluster} scaled to {count}{TITLE:#}"
+    ))?;
     let changed = scenario.scale(cluster, count)?;
     let arrivals = arrivals(scenario, observers, changed).await?;
     for (observer, arrived) in observers.iter().zip(&arrivals) {
         let network = observer.proxy.text("NETWORK").unwrap_or("no network");
         if let Some(after) = arrived {
             let ms = after.as_secs_f64() * 1e3;
-            anstream::println!("\n  {TITLE}{network}{TITLE:#} after {GOOD}{ms:.1} ms{GOOD:#}");
-            anstream::print!("{}", rows::table(&observer.rows(scenario)));
+            say(format_args!(
+                "\n  {TITLE}{network}{TITLE:#} after {GOOD}{ms:.1} ms{GOOD:#}"
+            ))?;
+            say(format_args!(
+                "{}",
+                rows::table(&observer.rows(scenario)).trim_end()
+            ))?;
         }
     }
-    anstream::println!();
-    Ok(report_missing(scenario, observers, &arrivals))
+    say(format_args!(""))?;
+    report_missing(scenario, observers, &arrivals)
 }
 
 /// How long after `since` each proxy saw what it should; none where it did not
@@ -95,14 +104,19 @@ fn report_missing(
     scenario: &Scenario,
     observers: &[Observer],
     arrivals: &[Option<Duration>],
-) -> bool {
+) -> Result<bool> {
     for (observer, _) in observers.iter().zip(arrivals).filter(|(_, a)| a.is_none()) {
         let name = &observer.proxy.name;
-        anstream::println!("{BAD}{name} does not see what it should after {PATIENCE:?}{BAD:#}");
+        say(format_args!(
+            "{BAD}{name} does not see what it should after {PATIENCE:?}{BAD:#}"
+        ))?;
         if let Ok(expected) = scenario.expected(&observer.proxy) {
-            anstream::println!("  expected:\n{}", rows::table(&expected));
+            say(format_args!("  expected:\n{}", rows::table(&expected)))?;
         }
-        anstream::println!("  seen:\n{}", rows::table(&observer.rows(scenario)));
+        say(format_args!(
+            "  seen:\n{}",
+            rows::table(&observer.rows(scenario))
+        ))?;
     }
-    arrivals.iter().all(Option::is_some)
+    Ok(arrivals.iter().all(Option::is_some))
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -223,7 +224,7 @@ impl Proxy {
 
     async fn end(&mut self) {
         if let Err(error) = self.agent.end("/quitquitquit").await {
-            anstream::eprintln!("{}: {error:#}", self.workload.name);
+            let _ = writeln!(anstream::stderr(), "{}: {error:#}", self.workload.name);
         }
         if let Some(server) = &mut self.server {
             let _ = server.kill().await;
