@@ -83,7 +83,8 @@ impl Replica {
         let found = self.found.take().expect("not yet waited for");
         let found = timeout(LIMIT, found).await.expect("in time");
         if found.is_err() {
-            panic!("{:?}", self.run.join_next().await);
+            let ended = self.run.join_next().await;
+            panic!("{ended:?}");
         }
         self
     }
