@@ -105,7 +105,7 @@ fn assert_story(demo: &Demo) {
         let shown = demo.printed.iter().any(|line| line.contains(address));
         assert!(shown, "{address}: {:#?}", demo.printed);
     }
-    let first = demo.after("sleep in network-c1 asks helloworld", 0);
+    let first = demo.after("sleep in network-c1 asks helloworld", 3);
     assert_eq!(first.len(), 9);
     for turn in first.chunks(3) {
         let turn: BTreeSet<_> = turn.iter().copied().collect();
@@ -127,18 +127,11 @@ fn assert_story(demo: &Demo) {
 /// Two Envoys of one user may listen at one address without an error; the
 /// kernel then shares the connections out.
 fn assert_one_owner_each(listeners: &[Listener]) {
-    let binds = |address: &str| listeners.iter().any(|l| l.address.ends_with(address));
-    for address in [
-        ".1.11:5000",
-        ".2.11:5000",
-        ".3.11:5000",
-        ".1.12:5000",
-        ".1.13:15443",
+    let owns = |host: &str| listeners.iter().any(|l| l.address.contains(host));
+    for host in [
+        ".1.11:", ".2.11:", ".3.11:", ".1.12:", ".1.13:", ".2.13:", ".3.13:",
     ] {
-        assert!(
-            binds(address),
-            "nobody listens at {address}: {listeners:#?}"
-        );
+        assert!(owns(host), "nobody listens at {host} {listeners:#?}");
     }
     for one in listeners {
         assert_eq!(one.owners.len(), 1, "{one:?}");

@@ -59,12 +59,39 @@ fn envoy() -> PathBuf {
     path
 }
 
-fn settings() -> [PolicySettings; 9] {
-    let algorithm = |simple: &str| LoadBalancer {
+fn algorithm(simple: &str) -> LoadBalancer {
+    LoadBalancer {
         simple: Some(Arc::from(simple)),
         ..LoadBalancer::default()
-    };
-    let full = PolicySettings {
+    }
+}
+
+fn limits() -> ConnectionPool {
+    ConnectionPool {
+        max_connections: Some(1),
+        connect_timeout: Some(Duration::from_millis(10)),
+        max_pending_requests: Some(1),
+        max_requests: Some(1),
+        max_requests_per_connection: Some(1),
+        max_retries: Some(1),
+        idle_timeout: Some(Duration::from_secs(1)),
+        tcp_idle_timeout: Some(Duration::from_secs(2)),
+        max_connection_duration: Some(Duration::from_mins(1)),
+        tcp_keepalive: Some(TcpKeepalive {
+            probes: Some(3),
+            time: Some(Duration::from_mins(1)),
+            interval: Some(Duration::from_secs(10)),
+        }),
+        h2_upgrade: Some(true),
+        use_client_protocol: false,
+        max_concurrent_streams: Some(100),
+        http2_keepalive: Some((Some(Duration::from_secs(30)), Some(Duration::from_secs(5)))),
+    }
+}
+
+/// A policy with every part.
+fn full() -> PolicySettings {
+    PolicySettings {
         load_balancer: Some(LoadBalancer {
             locality: Some(LocalityLb {
                 failover: vec![Failover {
@@ -87,32 +114,16 @@ fn settings() -> [PolicySettings; 9] {
             http_error_codes: vec![500, 503],
         }),
         tls: Some(Arc::new(TlsSetting::IstioMutual.into())),
-        connection_pool: Some(ConnectionPool {
-            max_connections: Some(1),
-            connect_timeout: Some(Duration::from_millis(10)),
-            max_pending_requests: Some(1),
-            max_requests: Some(1),
-            max_requests_per_connection: Some(1),
-            max_retries: Some(1),
-            idle_timeout: Some(Duration::from_secs(1)),
-            tcp_idle_timeout: Some(Duration::from_secs(2)),
-            max_connection_duration: Some(Duration::from_mins(1)),
-            tcp_keepalive: Some(TcpKeepalive {
-                probes: Some(3),
-                time: Some(Duration::from_mins(1)),
-                interval: Some(Duration::from_secs(10)),
-            }),
-            h2_upgrade: Some(true),
-            use_client_protocol: false,
-            max_concurrent_streams: Some(100),
-            http2_keepalive: Some((Some(Duration::from_secs(30)), Some(Duration::from_secs(5)))),
-        }),
+        connection_pool: Some(limits()),
         retry_budget: Some(RetryBudget {
             percent: Some(25.0),
             interval: None,
             min_concurrency: 0,
         }),
-    };
+    }
+}
+
+fn settings() -> [PolicySettings; 9] {
     let with = |lb| PolicySettings {
         load_balancer: Some(lb),
         ..PolicySettings::default()
@@ -143,7 +154,7 @@ fn settings() -> [PolicySettings; 9] {
         ..LoadBalancer::default()
     };
     [
-        full,
+        full(),
         with(algorithm("PASSTHROUGH")),
         with(hashed(HashTable::Unset(0))),
         with(hashed(HashTable::Ring(64))),

@@ -6,22 +6,26 @@
 mod support {
     pub(crate) mod envoy;
     pub(crate) mod plane;
+    pub(crate) mod sds;
     pub(crate) mod servers;
 }
 
-use std::{fs, net::Ipv4Addr};
+use std::{fs, net::Ipv4Addr, ops::Deref};
 
+use isthmus::testing::identity::{TestCa, TestCaOptions};
 use serde_json::{Value, json};
 use support::{
     envoy::{Answer, Envoy, Variant, get},
     plane::{Plane, free_addresses},
+    sds::Secrets,
     servers::{Server, own_address, write},
 };
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-const HTTP_PORT: u16 = 8080;
-const TCP_PORT: u16 = 9090;
+// Below all ports that anybody is given, and none that people are fond of.
+const HTTP_PORT: u16 = 11_080;
+const TCP_PORT: u16 = 11_090;
 
 fn service(name: &str, address: &str, port: u16, port_name: &str) -> String {
     format!(
@@ -69,6 +73,33 @@ fn node(ip: &str, mode: &str, labels: &Value) -> Value {
     })
 }
 
+/// An Envoy with the secrets of its pod.
+struct Sidecar {
+    envoy: Envoy,
+    _secrets: Secrets,
+}
+
+impl Deref for Sidecar {
+    type Target = Envoy;
+
+    fn deref(&self) -> &Envoy {
+        &self.envoy
+    }
+}
+
+async fn sidecar(node: &Value, plane: &Plane, variant: Variant) -> Sidecar {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let ca = TestCa::root(TestCaOptions::new("root"));
+    let secrets = Secrets::start(&ca, "spiffe://cluster.local/ns/shop/sa/client").await;
+    let sds = secrets.address.to_string();
+    let envoy = Envoy::start_with_secrets(node, plane.ads(), variant, &sds).await;
+    envoy.wait_live().await;
+    Sidecar {
+        envoy,
+        _secrets: secrets,
+    }
+}
+
 /// Two services behind one sidecar.
 struct Shop {
     folder: TempDir,
@@ -105,11 +136,9 @@ impl Shop {
         }
     }
 
-    async fn sidecar(&self, variant: Variant) -> Envoy {
+    async fn sidecar(&self, variant: Variant) -> Sidecar {
         let node = node("10.98.0.1", "NONE", &json!({"app": "client"}));
-        let envoy = Envoy::start(&node, self.plane.ads(), variant).await;
-        envoy.wait_live().await;
-        envoy
+        sidecar(&node, &self.plane, variant).await
     }
 
     async fn ask(&self, host: &str) -> Option<Answer> {
@@ -134,8 +163,8 @@ async fn assert_routes_by_name(test: u8, variant: Variant) {
         "web.shop.svc",
         "web.shop.svc.cluster.local",
         "web.shop.svc.cluster.local.",
-        "web:8080",
-        "web.shop.svc.cluster.local:8080",
+        "web:11080",
+        "web.shop.svc.cluster.local:11080",
         "10.99.0.1",
         "WEB.shop",
     ] {
@@ -276,8 +305,9 @@ async fn a_restarted_control_plane_changes_nothing() {
 #[tokio::test]
 async fn a_redirected_sidecar_takes_its_inbound_clusters() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [outbound] = free_addresses();
-    let (_, port) = outbound.rsplit_once(':').expect("a port");
+    let addresses: [String; 2] = free_addresses();
+    let port = |address: &String| address.rsplit_once(':').expect("a port").1.to_owned();
+    let [outbound, inbound] = addresses.each_ref().map(port);
     let objects = "
 {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
 ---
@@ -292,7 +322,11 @@ metadata: {name: web-1, namespace: shop, labels: {app: web}}
 status: {podIP: 10.98.0.1, phase: Running, conditions: [{type: Ready, status: 'True'}]}
 ";
     write(folder.path(), "objects.yaml", objects);
-    write(folder.path(), "mesh", &format!("proxyListenPort: {port}\n"));
+    write(
+        folder.path(),
+        "mesh",
+        &format!("proxyListenPort: {outbound}\nproxyInboundListenPort: {inbound}\n"),
+    );
     for variant in [Variant::Delta, Variant::Sotw] {
         let mut plane = Plane::launch(|command| {
             let source = format!("c1={}", folder.path().display());
@@ -301,9 +335,10 @@ status: {podIP: 10.98.0.1, phase: Running, conditions: [{type: Ready, status: 'T
         });
         plane.wait_ready().await;
         let node = node("10.98.0.1", "REDIRECT", &json!({"app": "web"}));
-        let envoy = Envoy::start(&node, plane.ads(), variant).await;
-        envoy.wait_live().await;
+        let envoy = sidecar(&node, &plane, variant).await;
         envoy.assert_all_accepted().await;
+        let listeners = envoy.admin("/listeners").await;
+        assert!(listeners.contains("virtualInbound::"), "{listeners}");
         let clusters = envoy.admin("/clusters").await;
         for name in [
             "inbound|8080||::",

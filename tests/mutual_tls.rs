@@ -15,7 +15,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use isthmus::testing::identity::{TestCa, TestCaOptions};
 use serde_json::{Value, json};
 use support::{
-    envoy::{Answer, Envoy, get},
+    envoy::{Answer, Envoy, Variant, get},
     plane::Plane,
     sds::Secrets,
     servers::{Server, own_address, write},
@@ -28,9 +28,9 @@ use tokio::{
 };
 
 /// Service ports: declared HTTP, declared TCP, undeclared.
-const HTTP: u16 = 8000;
-const TCP: u16 = 9000;
-const ANY: u16 = 7000;
+const HTTP: u16 = 11_800;
+const TCP: u16 = 11_900;
+const ANY: u16 = 11_700;
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
@@ -163,7 +163,8 @@ impl Mesh {
     async fn envoy(&self, pod: &str, ip: Ipv4Addr, identity: &str) -> (Envoy, Secrets) {
         let secrets = Secrets::start(&self.ca, identity).await;
         let sds = secrets.address.to_string();
-        let envoy = Envoy::start_with_secrets(&node(pod, ip), self.plane.ads(), &sds).await;
+        let envoy =
+            Envoy::start_with_secrets(&node(pod, ip), self.plane.ads(), Variant::Delta, &sds).await;
         envoy.wait_live().await;
         (envoy, secrets)
     }
@@ -262,7 +263,7 @@ async fn a_permissive_server_answers_peers_by_mtls_and_others_in_plain_text() {
     }
     assert_eq!(listen(mesh.client).await.as_deref(), Some("stock"));
     assert_eq!(listen(mesh.web).await.as_deref(), Some("stock"));
-    assert_eq!(handshakes(&client, "outbound|9000|").await, 1);
+    assert_eq!(handshakes(&client, "outbound|11900|").await, 1);
     assert_eq!(handshakes(&server, "listener.").await, 3);
     server.assert_all_accepted().await;
     client.assert_all_accepted().await;
@@ -333,11 +334,11 @@ async fn a_server_without_mtls_is_called_in_plain_text() {
         |answer| answer.as_ref().is_some_and(|answer| answer.status == 200),
     )
     .await;
-    let before = handshakes(&client, "outbound|8000|").await;
+    let before = handshakes(&client, "outbound|11800|").await;
     assert_answered(mesh.ask(HTTP).await);
     assert_answered(mesh.ask(ANY).await);
     assert_eq!(listen(mesh.client).await.as_deref(), Some("stock"));
-    assert_eq!(handshakes(&client, "outbound|8000|").await, before);
+    assert_eq!(handshakes(&client, "outbound|11800|").await, before);
     server.assert_all_accepted().await;
     client.assert_all_accepted().await;
 }
@@ -356,7 +357,7 @@ async fn a_server_of_another_account_is_not_trusted() {
     let stats = client.admin("/stats").await;
     let failed = stats
         .lines()
-        .find(|line| line.contains("outbound|8000|") && line.contains("fail_verify_san"));
+        .find(|line| line.contains("outbound|11800|") && line.contains("fail_verify_san"));
     assert!(
         failed.is_some_and(|line| !line.ends_with(": 0")),
         "{failed:?}"

@@ -16,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -29,10 +29,14 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::Instant,
 };
 
 const HTTP_PORT: u16 = 28080;
 const TCP_PORT: u16 = 29090;
+
+/// How many pods there are: they are told apart by their addresses.
+static PODS: AtomicU32 = AtomicU32::new(1);
 
 /// A pod that says its name and the path it was asked for.
 struct Pod {
@@ -72,9 +76,7 @@ impl Pod {
     async fn new(name: &'static str, version: &'static str, region: &'static str) -> Self {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        // Pods are told apart by their addresses.
-        static MADE: AtomicU32 = AtomicU32::new(1);
-        let [.., number] = MADE.fetch_add(1, SeqCst).to_be_bytes();
+        let [.., number] = PODS.fetch_add(1, SeqCst).to_be_bytes();
         let address = Ipv4Addr::new(127, 0, 77, number);
         let answer = move |stream| serve(stream, name, Arc::clone(&shared));
         let server = Server::start_at(address, answer).await;

@@ -43,9 +43,14 @@ impl Envoy {
         Self::run(&bootstrap(node, control_plane, variant)).await
     }
 
-    /// As [`Self::start`] over delta ADS, with secrets from `sds`.
-    pub(crate) async fn start_with_secrets(node: &Value, control_plane: &str, sds: &str) -> Self {
-        let mut bootstrap = bootstrap(node, control_plane, Variant::Delta);
+    /// As [`Self::start`], with secrets from `sds`.
+    pub(crate) async fn start_with_secrets(
+        node: &Value,
+        control_plane: &str,
+        variant: Variant,
+        sds: &str,
+    ) -> Self {
+        let mut bootstrap = bootstrap(node, control_plane, variant);
         let clusters = bootstrap.pointer_mut("/static_resources/clusters");
         let clusters = clusters.and_then(Value::as_array_mut).expect("a list");
         clusters.push(grpc_cluster("sds-grpc", sds));

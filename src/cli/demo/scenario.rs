@@ -178,8 +178,8 @@ impl Scenario {
         parse(&read(&self.path(cluster).join("objects.yaml"))?)
     }
 
-    /// Replaces the gateways of networks: name and address.
-    pub(super) fn set_gateways(&self, gateways: &[(String, Ipv4Addr)]) -> Result<()> {
+    /// Replaces the gateways of networks: name and address, and the port of all.
+    pub(super) fn set_gateways(&self, gateways: &[(String, Ipv4Addr)], port: u16) -> Result<()> {
         let path = self.path("meshnetworks.yaml");
         let mut networks: Value = yaml_serde::from_str(&read(&path)?)?;
         for (network, address) in gateways {
@@ -189,6 +189,7 @@ impl Scenario {
             let gateway = gateway.and_then(|network| network.get_mut("gateways")?.get_mut(0));
             let gateway = gateway.context("a network has no gateway")?;
             set(gateway, &["address"], address.to_string().into());
+            set(gateway, &["port"], port.into());
         }
         Ok(fs::write(path, yaml_serde::to_string(&networks)?)?)
     }

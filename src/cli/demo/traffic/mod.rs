@@ -6,13 +6,13 @@ mod process;
 mod system;
 mod tokens;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
 use self::client::{Client, Log};
-use self::loopback::GATEWAY_PORT;
+use self::loopback::Workload;
 use self::system::System;
 use super::{BAD, DIM, DemoArgs, GOOD, TITLE, until_interrupted};
 
@@ -45,6 +45,7 @@ async fn story(system: &mut System) -> Result<bool> {
     show_closed_gateways(system).await?;
     let client = Client::new(system.client()?);
     anstream::println!("{TITLE}sleep in network-c1 asks helloworld{TITLE:#}");
+    show_ways(system);
     let mut all = Log::default();
     all.add(report(&client.ask(9).await));
 
@@ -89,13 +90,32 @@ async fn show_certificates(system: &System) -> Result<()> {
 async fn show_closed_gateways(system: &System) -> Result<()> {
     let gateways = system.proxies.iter().map(|proxy| &proxy.workload);
     for gateway in gateways.filter(|workload| workload.is_gateway()) {
-        let at = (gateway.address, GATEWAY_PORT).into();
+        let at = (gateway.address, system.place.gateway).into();
         let said = client::plain(at).await?;
         anyhow::ensure!(said.is_empty(), "{at} answers plain text: {said}");
     }
     anstream::println!("{TITLE}A request in plain text to any gateway{TITLE:#}");
     anstream::println!("  is closed without an answer\n");
     Ok(())
+}
+
+/// Where the client's Envoy sends requests for each version.
+fn show_ways(system: &System) {
+    let workloads = || system.proxies.iter().map(|proxy| &proxy.workload);
+    let own = workloads().find(|workload| workload.app == "sleep");
+    for server in workloads().filter(|workload| workload.app == "helloworld") {
+        let (version, network) = (&server.version, &server.network);
+        let is_way = |other: &&Workload| other.is_gateway() && other.network == *network;
+        if own.is_some_and(|own| own.network == *network) {
+            let at = SocketAddr::from((server.address, system.place.service));
+            anstream::println!("  {DIM}{version} directly, at {at}{DIM:#}");
+        } else if let Some(gateway) = workloads().find(is_way) {
+            let at = SocketAddr::from((gateway.address, system.place.gateway));
+            anstream::println!(
+                "  {DIM}{version} over mTLS through the gateway of {network}, {at}{DIM:#}"
+            );
+        }
+    }
 }
 
 fn report(log: &Log) -> Log {

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::super::http::page;
 use super::super::scenario::{Scenario, is};
 use super::super::{DemoArgs, flags};
-use super::loopback::{Loopback, SERVER_PORT, SERVICE_PORT, Workload};
+use super::loopback::{Loopback, Workload};
 use super::process::{Ports, Process, isthmus};
 use super::tokens::Issuer;
 
@@ -39,6 +39,7 @@ pub(super) struct System {
     pub(super) proxies: Vec<Proxy>,
     /// Workloads that are not started yet.
     waiting: Vec<Workload>,
+    pub(super) place: Loopback,
     scenario: Scenario,
     plane: Process,
     secure: SocketAddr,
@@ -60,7 +61,8 @@ impl System {
     /// Starts the control plane.
     pub(super) fn start(args: &DemoArgs) -> Result<Self> {
         let scenario = Scenario::copy(&args.scenario)?;
-        let workloads = Loopback::free()?.take(&scenario)?;
+        let place = Loopback::free()?;
+        let workloads = place.take(&scenario)?;
         let folder = tempfile::tempdir().context("no temporary folder")?;
         let (issuer, mut ports) = (Issuer::new()?, Ports::new());
         let (secure, http) = (local(ports.next()?), local(ports.next()?));
@@ -68,6 +70,7 @@ impl System {
             plane: plane(&scenario, folder.path(), &issuer, (secure, http))?,
             proxies: Vec::new(),
             waiting: workloads,
+            place,
             envoy: args.envoy.canonicalize()?,
             scenario,
             secure,
@@ -126,7 +129,7 @@ impl System {
         command.envs(self.environment(&workload));
         Ok(Proxy {
             agent: Process::start(name, command, &folder, (status, "/healthz/ready"))?,
-            server: server(&workload, &folder)?,
+            server: server(&workload, self.place.server, &folder)?,
             workload,
             admin,
         })
@@ -162,7 +165,7 @@ impl System {
         let mut proxies = self.proxies.iter().map(|proxy| &proxy.workload);
         let client = proxies.find(|workload| workload.app == "sleep");
         let client = client.context("the scenario has no sleep")?;
-        Ok((client.address, SERVICE_PORT).into())
+        Ok((client.address, self.place.service).into())
     }
 
     /// Takes helloworld of a cluster away, as the end of its pod would: first
@@ -259,11 +262,11 @@ fn plane(
 }
 
 /// The server of helloworld, which only its own Envoy calls.
-fn server(of: &Workload, folder: &Path) -> Result<Option<Process>> {
+fn server(of: &Workload, port: u16, folder: &Path) -> Result<Option<Process>> {
     if of.app != "helloworld" {
         return Ok(None);
     }
-    let address = SocketAddr::from((of.address, SERVER_PORT));
+    let address = SocketAddr::from((of.address, port));
     let folder = folder.join("server");
     let mut command = isthmus(&folder, ["helloworld"])?;
     command.arg(format!("--listen={address}"));
