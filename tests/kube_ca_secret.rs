@@ -82,10 +82,7 @@ impl Replica {
     async fn found(mut self) -> Self {
         let found = self.found.take().expect("not yet waited for");
         let found = timeout(LIMIT, found).await.expect("in time");
-        if found.is_err() {
-            let ended = self.run.join_next().await;
-            panic!("{ended:?}");
-        }
+        assert!(found.is_ok(), "{:?}", self.run.join_next().await);
         self
     }
 
