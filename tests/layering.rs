@@ -70,7 +70,8 @@ fn walk(dir: &Path, root: &Path, bad: &mut Vec<String>) {
             .and_then(Path::file_stem)
             .and_then(|s| s.to_str())
             .unwrap_or_default();
-        let skipped = matches!(own, "lib" | "main" | "testing") || below.ends_with("tests.rs");
+        let is_test = below.ends_with("tests.rs") || below.iter().any(|part| part == "tests");
+        let skipped = matches!(own, "lib" | "main" | "testing") || is_test;
         if path.extension().is_some_and(|e| e == "rs") && !skipped {
             check(&path, own, bad);
         }

@@ -2,8 +2,6 @@
 
 mod entries;
 mod forwarding;
-#[cfg(test)]
-mod forwarding_tests;
 mod headless;
 pub(super) mod http;
 mod inbound;

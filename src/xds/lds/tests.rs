@@ -1,3 +1,5 @@
+mod forwarding;
+
 use std::{net::IpAddr, sync::Arc};
 
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener, filter::ConfigType};
