@@ -282,6 +282,8 @@ fn values_that_cannot_be_read_are_named_with_their_flag_or_variable() {
         ("PILOT_DEBOUNCE_AFTER", "10"),
         ("PILOT_REMOTE_CLUSTER_TIMEOUT", "-3s"),
         ("ISTIO_GPRC_MAXSTREAMS", "1e9"),
+        ("XDS_AUTH", "perhaps"),
+        ("TRUSTED_GATEWAY_CIDR", "10.0.0.1"),
     ] {
         let words = [variable, value];
         assert_refused(
@@ -496,6 +498,22 @@ fn help_is_grouped_and_in_kebab_case() {
         "-n, --namespace",
     ] {
         assert!(help.contains(named), "{named}: {help}");
+    }
+}
+
+#[test]
+fn a_token_issuer_that_cannot_be_trusted_is_refused_at_the_start() {
+    let folder = folder();
+    let arguments = ["--cluster-dir", "a=a"];
+    for (rule, word) in [
+        ("{", "JWT_RULE is not JSON"),
+        ("{}", "no issuer"),
+        (r#"{"issuer": "a", "jwks_uri": "ftp://b"}"#, "ftp://b"),
+    ] {
+        assert_refused(folder.path(), &arguments, &[("JWT_RULE", rule)], &[word]);
+        let check = [&["check"], &arguments[..]].concat();
+        let output = run(folder.path(), &check, &[("JWT_RULE", rule)]);
+        assert!(!output.status.success(), "{rule}");
     }
 }
 

@@ -71,15 +71,15 @@ impl ProxySpec {
                 zone,
                 sub_zone,
             }),
-            extensions: self.extensions.iter().map(extension).collect(),
+            extensions: self.extensions.iter().map(|name| extension(name)).collect(),
             ..Default::default()
         }
     }
 }
 
-fn extension(name: &String) -> Extension {
+fn extension(name: &str) -> Extension {
     Extension {
-        name: name.clone(),
+        name: name.to_owned(),
         ..Extension::default()
     }
 }

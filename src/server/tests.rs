@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::{
 };
 use envoy_types::pb::google::protobuf::Struct;
 use http_body_util::{BodyExt, StreamBody};
+use prometheus_client::registry::Registry;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -56,7 +57,7 @@ fn published(issuer: &TokenIssuer, authority: CertificateAuthority, config: Conf
         policy: Policy::default(),
         authenticators: Authenticators::new(options, published.snapshots().clone(), now),
     };
-    let certificates = Certificates::new(authority, now, &mut Default::default());
+    let certificates = Certificates::new(authority, now, &mut Registry::default());
     published.guarded(gate, certificates)
 }
 

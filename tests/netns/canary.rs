@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     http::{App, Call, Client, Tally, tally},
-    mesh::{Istiod, Mesh, PlanePod, greeting},
+    mesh::{Istiod, Mesh, PlanePod, System, greeting},
 };
 
 const PLANES: [PlanePod; 2] = [
@@ -29,7 +29,13 @@ async fn start() -> Mesh {
         cluster: plane.cluster,
         address: plane.added_at.expect("an address"),
     });
-    Mesh::start("multi-primary-canary", &PLANES, &istiods).await
+    Mesh::start(&System {
+        seed: "multi-primary-canary",
+        planes: &PLANES,
+        istiods: &istiods,
+        certificate_life: "2m",
+    })
+    .await
 }
 
 fn apps(mesh: &Mesh, cluster: &str, names: &[&str], port: u16) -> Vec<App> {
@@ -39,7 +45,7 @@ fn apps(mesh: &Mesh, cluster: &str, names: &[&str], port: u16) -> Vec<App> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: make test-netns"]
-async fn a_canary_gets_its_share_and_local_failures_fail_over_and_back() {
+async fn a_canary_gets_its_share_and_failures_fail_over_and_back_while_certificates_rotate() {
     let mesh = start().await;
     let local = ["helloworld-v1-0", "helloworld-v1-1"];
     let local = apps(&mesh, "cluster1", &local, 5000);
@@ -95,14 +101,24 @@ async fn assert_fails_over_and_back(mesh: &Mesh, local: &[App]) {
     for app in local {
         app.fail(false);
     }
-    until(&mut client, &call, |seen| seen.count(&away) == 0).await;
+    let mut failed = 0;
+    until(&mut client, &call, |seen| {
+        failed += seen.failed();
+        seen.count(&away) == 0
+    })
+    .await;
     assert!(failing.elapsed() >= EJECTION, "{:?}", failing.elapsed());
-    let seen = tally(&mut client, &call, "/hello", 100).await;
-    assert_eq!((seen.failed(), seen.count(&away)), (0, 0), "{seen:?}");
+    // All certificates live for two minutes and are renewed after one.
+    until(&mut client, &call, |seen| {
+        failed += seen.failed() + seen.count(&away);
+        mesh.has_rotated()
+    })
+    .await;
+    assert_eq!(failed, 0, "requests failed, or left again");
 }
 
 /// Asks in groups until a group is as it should be.
-async fn until(client: &mut Client, call: &Call, done: impl Fn(&Tally) -> bool) {
+async fn until(client: &mut Client, call: &Call, mut done: impl FnMut(&Tally) -> bool) {
     let end = Instant::now() + 2 * EJECTION;
     loop {
         let seen = tally(client, call, "/hello", 20).await;

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
 
 use futures::future::join_all;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -27,7 +28,8 @@ impl Clusters {
         let started = seed.clusters.iter().map(async |cluster| {
             let server = ApiServer::start().await;
             let objects = fs::read_to_string(seed.scenario.manifest(&cluster.name));
-            for text in [crds.as_str(), &objects.expect("manifests"), RBAC] {
+            let objects = objects.expect("manifests");
+            for text in [crds.as_str(), &objects, RBAC, &bindings()] {
                 server.apply_yaml(text).await;
             }
             (cluster.name.clone(), server)
@@ -46,9 +48,11 @@ impl Clusters {
         ports.collect()
     }
 
-    /// A kubeconfig for a control plane.
+    /// A kubeconfig for a control plane, which may do what `deploy/rbac.yaml`
+    /// grants and no more.
     pub(crate) fn kubeconfig(&self, cluster: &str) -> PathBuf {
-        self.servers[cluster].kubeconfig_path()
+        let of_admin = self.servers[cluster].kubeconfig_path();
+        of_admin.with_file_name("kubeconfig-reader")
     }
 
     /// Tells `cluster` how to read another.
@@ -104,6 +108,28 @@ impl Clusters {
             sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Gives the user of `kubeconfig-reader` all roles of `deploy/rbac.yaml`.
+fn bindings() -> String {
+    let documents = yaml_serde::Deserializer::from_str(RBAC).map(Value::deserialize);
+    let documents = documents.map(|document| document.expect("YAML"));
+    let bindings = documents.filter_map(|role| {
+        let kind = role["kind"]
+            .as_str()
+            .filter(|kind| kind.ends_with("Role"))?;
+        let name = &role["metadata"]["name"];
+        let group = "rbac.authorization.k8s.io";
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": format!("{kind}Binding"),
+            "metadata": {"name": name, "namespace": role["metadata"]["namespace"]},
+            "roleRef": {"apiGroup": group, "kind": kind, "name": name},
+            "subjects": [{"apiGroup": group, "kind": "Group", "name": "isthmus:readers"}],
+        });
+        Some(format!("{binding}\n---\n"))
+    });
+    bindings.collect()
 }
 
 fn crds() -> String {

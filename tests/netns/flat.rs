@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::{
     http::{Call, Client, tally},
-    mesh::{Istiod, Mesh, PlanePod},
+    mesh::{Istiod, Mesh, PlanePod, System},
 };
 
 const PLANE: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 250);
@@ -20,7 +20,13 @@ async fn start() -> Mesh {
         cluster,
         address: PLANE,
     });
-    Mesh::start("flat-bookinfo", &[plane], &istiods).await
+    Mesh::start(&System {
+        seed: "flat-bookinfo",
+        planes: &[plane],
+        istiods: &istiods,
+        certificate_life: "24h",
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     http::{Client, tally},
-    mesh::{Istiod, Mesh, PlanePod},
+    mesh::{Istiod, Mesh, PlanePod, System},
 };
 
 const CLUSTERS: [(&str, &str); 3] = [
@@ -24,7 +24,13 @@ async fn start() -> Mesh {
         cluster,
         address: LOAD_BALANCER,
     });
-    Mesh::start("hosted-three-networks", &[plane], &istiods).await
+    Mesh::start(&System {
+        seed: "hosted-three-networks",
+        planes: &[plane],
+        istiods: &istiods,
+        certificate_life: "24h",
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,17 @@ pub(crate) struct Mesh {
     pub(crate) seed: Seed,
 }
 
+/// What is to run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct System<'a> {
+    /// A folder of `tests/scenarios`.
+    pub(crate) seed: &'a str,
+    pub(crate) planes: &'a [PlanePod],
+    pub(crate) istiods: &'a [Istiod],
+    /// `SECRET_TTL` of all proxies.
+    pub(crate) certificate_life: &'a str,
+}
+
 /// Where the proxies of a cluster find their control plane.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Istiod {
@@ -55,7 +66,8 @@ impl Mesh {
     /// Starts the control planes of a seed system, and the proxies of all pods
     /// that have one. Several control planes get an intermediate certificate
     /// each under one root; a single one makes its own.
-    pub(crate) async fn start(seed: &str, planes: &[PlanePod], istiods: &[Istiod]) -> Self {
+    pub(crate) async fn start(system: &System<'_>) -> Self {
+        let System { seed, planes, .. } = *system;
         let seed = Seed::read(seed);
         let mut topology = Topology::build(&seed);
         topology.watch_for(&[GREETING, "GET /hello", "GET /productpage"]);
@@ -74,7 +86,7 @@ impl Mesh {
         let started = planes.iter().map(|plane| {
             let namespace = topology.pod(seed.cluster(plane.cluster), plane.name);
             let ca = root.intermediate(TestCaOptions::new(plane.cluster));
-            let ca = Some(ca);
+            let ca = Some(ca).filter(|_| planes.len() > 1);
             Plane::start(&seed, plane.cluster, &clusters, namespace, ca.as_ref())
         });
         let mut mesh = Self {
@@ -85,13 +97,13 @@ impl Mesh {
             seed,
         };
         join_all(mesh.planes.iter_mut().map(Plane::wait_ready)).await;
-        mesh.start_proxies(istiods).await;
+        mesh.start_proxies(system).await;
         mesh
     }
 
-    async fn start_proxies(&mut self, istiods: &[Istiod]) {
+    async fn start_proxies(&mut self, system: &System<'_>) {
         let mut started = Vec::new();
-        for istiod in istiods {
+        for istiod in system.istiods {
             let cluster = self.seed.cluster(istiod.cluster);
             let hosts = format!("{} istiod.istio-system.svc", istiod.address);
             for pod in cluster.pods.iter().filter(|pod| pod.has_proxy) {
@@ -104,6 +116,7 @@ impl Mesh {
                         "istiod.istio-system.svc:15012"
                     },
                     hosts: &hosts,
+                    certificate_life: system.certificate_life,
                 };
                 let namespace = self.topology.pod(cluster, &pod.name);
                 let proxy = Proxy::start(cluster, pod, namespace, &given);
@@ -153,6 +166,12 @@ impl Mesh {
     pub(crate) fn inside(&self, cluster: &str, pod: &str) -> Entrance {
         let cluster = self.seed.cluster(cluster);
         self.topology.pod(cluster, pod).entrance()
+    }
+
+    /// Whether every proxy has had a new certificate since it started.
+    pub(crate) fn has_rotated(&self) -> bool {
+        let mut proxies = self.proxies.values();
+        proxies.all(|proxy| proxy.log().matches("certificate issued").count() > 1)
     }
 
     pub(crate) fn proxy(&self, cluster: &str, pod: &str) -> &Proxy {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     http::{Client, tally},
-    mesh::{Istiod, Mesh, PlanePod},
+    mesh::{Istiod, Mesh, PlanePod, System},
 };
 
 /// The clusterIP of istiod, and the load balancer of cluster1's gateway.
@@ -28,7 +28,13 @@ async fn a_remote_is_served_through_the_gateway_of_its_primary() {
         name: "istiod-v1-0",
         added_at: None,
     };
-    let mesh = Mesh::start("primary-remote", &[plane], &ISTIODS).await;
+    let mesh = Mesh::start(&System {
+        seed: "primary-remote",
+        planes: &[plane],
+        istiods: &ISTIODS,
+        certificate_life: "24h",
+    })
+    .await;
     // All streams of cluster2 come through: three proxies of pods, two gateways.
     let mut streams = 0;
     for gateway in ["istio-eastwestgateway-v1-0", "istio-eastwestgateway-v1-1"] {

@@ -29,6 +29,7 @@ pub(crate) struct Provision<'a> {
     pub(crate) discovery: &'a str,
     /// Lines of `/etc/hosts`.
     pub(crate) hosts: &'a str,
+    pub(crate) certificate_life: &'a str,
 }
 
 /// A running agent. Dropping the topology ends it.
@@ -187,6 +188,7 @@ fn environment(cluster: &Cluster, pod: &Pod, given: &Provision<'_>) -> Vec<(Stri
         ("SERVICE_ACCOUNT", pod.service_account.clone()),
         ("INSTANCE_IP", pod.ip.to_string()),
         ("TRUST_DOMAIN", "cluster.local".to_owned()),
+        ("SECRET_TTL", given.certificate_life.to_owned()),
         ("CLOUD_PLATFORM", "none".to_owned()),
         ("ISTIOD_SAN", "istiod.istio-system.svc".to_owned()),
         ("ISTIO_META_CLUSTER_ID", cluster.name.clone()),

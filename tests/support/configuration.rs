@@ -53,7 +53,7 @@ fn normalise(configuration: &mut Configuration) {
         each_object(resource, &mut |fields| {
             drop_tracing(fields);
             type_names(fields);
-            drop_whole_ejection(fields);
+            drop_full_ejection(fields);
             lead_somewhere(fields, &clusters);
         });
     }
@@ -78,7 +78,7 @@ fn type_names(fields: &mut Map<String, Value>) {
 
 /// With today's Envoy nothing is ejected in a small cluster unless all of it may
 /// be, so that is sent where a rule wants failover and names no share.
-fn drop_whole_ejection(fields: &mut Map<String, Value>) {
+fn drop_full_ejection(fields: &mut Map<String, Value>) {
     if fields.get("max_ejection_percent") == Some(&json!(100)) {
         fields.remove("max_ejection_percent");
     }

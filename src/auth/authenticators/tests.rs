@@ -61,9 +61,10 @@ impl Setup {
 }
 
 fn credentials(secure: bool, headers: &HeaderMap) -> Credentials {
-    let channel = match secure {
-        true => Channel::Tls(None),
-        false => Channel::Plaintext,
+    let channel = if secure {
+        Channel::Tls(None)
+    } else {
+        Channel::Plaintext
     };
     Credentials::new(([10, 0, 0, 1], 1).into(), &channel, headers)
 }
