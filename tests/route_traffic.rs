@@ -364,12 +364,6 @@ spec:
       localityLbSetting: {failover: [{from: here, to: there}]}
 ";
 
-fn set_failing(pods: &[Pod], failing: bool) {
-    for pod in pods {
-        pod.state.failing.store(failing, SeqCst);
-    }
-}
-
 #[tokio::test]
 async fn requests_leave_a_place_where_all_fail_and_come_back() {
     let near = [
