@@ -82,9 +82,7 @@ impl Replica {
     async fn found(mut self) -> Self {
         let found = self.found.take().expect("not yet waited for");
         let found = timeout(LIMIT, found).await.expect("in time");
-        if found.is_err() {
-            panic!("{:?}", self.run.join_next().await);
-        }
+        assert!(found.is_ok(), "{:?}", self.run.join_next().await);
         self
     }
 

@@ -81,10 +81,10 @@ impl Pod {
         let answer = move |stream| serve(stream, name, Arc::clone(&shared));
         let server = Server::start_at(address, answer).await;
         Self {
-            address,
             name,
             version,
             region,
+            address,
             state,
             server,
         }
@@ -376,8 +376,9 @@ async fn requests_leave_a_place_where_all_fail_and_come_back() {
         let (status, body) = world.asked("/").await;
         assert!(status == 200 && body.starts_with("near"), "{status} {body}");
     }
-    near.iter()
-        .for_each(|pod| pod.state.failing.store(true, SeqCst));
+    for pod in &near {
+        pod.state.failing.store(true, SeqCst);
+    }
     world
         .envoy
         .until("all near ones ejected", async |_| {
@@ -385,8 +386,9 @@ async fn requests_leave_a_place_where_all_fail_and_come_back() {
             (status == 200 && body.starts_with("far")).then_some(())
         })
         .await;
-    near.iter()
-        .for_each(|pod| pod.state.failing.store(false, SeqCst));
+    for pod in &near {
+        pod.state.failing.store(false, SeqCst);
+    }
     world
         .envoy
         .until("back near", async |_| {

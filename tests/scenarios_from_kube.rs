@@ -27,34 +27,22 @@ use support::{
 
 const RBAC: &str = include_str!("../deploy/rbac.yaml");
 
-/// Gives the user of `kubeconfig-reader` the roles of `deploy/rbac.yaml`.
-const READER: &str = "\
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata:
-  name: test-reader
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: isthmus-reader}
-subjects:
-- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'isthmus:readers'}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: test-reader
-  namespace: istio-system
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: isthmus-reader}
-subjects:
-- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'isthmus:readers'}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: test-remote-clusters
-  namespace: istio-system
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: isthmus-remote-clusters}
-subjects:
-- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'isthmus:readers'}
-";
+/// The roles of `deploy/rbac.yaml`, those of istiod's account where a control
+/// plane runs and those of its reader elsewhere, for the user of
+/// `kubeconfig-reader`.
+fn roles(scenario: &Scenario, cluster: &str) -> String {
+    let mut planes = scenario.control_planes.iter();
+    let account = if planes.any(|of| of.cluster == cluster) {
+        "istiod"
+    } else {
+        "istio-reader-service-account"
+    };
+    let account = format!("{{kind: ServiceAccount, name: {account}, namespace: istio-system}}");
+    let user = "{apiGroup: rbac.authorization.k8s.io, kind: Group, name: 'isthmus:readers'}";
+    let roles = RBAC.replace(&account, user);
+    assert_ne!(roles, RBAC);
+    roles
+}
 
 type Servers = BTreeMap<String, ApiServer>;
 
@@ -79,8 +67,7 @@ async fn start(scenario: &Scenario) -> Servers {
         server.apply_yaml(crds).await;
         let objects = fs::read_to_string(scenario.manifest(cluster)).expect("manifests");
         server.apply_yaml(&objects).await;
-        server.apply_yaml(RBAC).await;
-        server.apply_yaml(READER).await;
+        server.apply_yaml(&roles(scenario, cluster)).await;
         (cluster.clone(), server)
     });
     join_all(started).await.into_iter().collect()

@@ -229,8 +229,27 @@ fn serve(
             return Ok(());
         }
     }
+    wait_for_certificate(app, &identity.tls);
     publish(app, &identity.tls, snapshots);
     Ok(())
+}
+
+/// Readiness waits for the first serving certificate: before it, every
+/// handshake fails.
+fn wait_for_certificate(app: &mut App, tls: &ServerTls) {
+    if app.config.listen.secure.is_none() {
+        return;
+    }
+    let waiting = app.views.readiness.block("the serving certificate");
+    let (mut roots, stop) = (tls.published_roots(), app.stop.clone());
+    app.tasks
+        .spawn_once("the first serving certificate", async move {
+            let first = roots.wait_for(|roots| !roots.is_empty());
+            // An error is the end of the process.
+            let _ = stop.run_until_cancelled(first).await;
+            drop(waiting);
+            Ok(())
+        });
 }
 
 /// Writes the roots to the clusters (istiod: none where there is no serving

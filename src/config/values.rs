@@ -22,6 +22,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is no duration such as 10s, 1m30s or 100ms"))
 }
 
+/// A duration that something may live for.
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = duration(text)?;
+    let lives = lifetime >= Duration::from_secs(1);
+    lives
+        .then_some(lifetime)
+        .ok_or_else(|| format!("{text:?} is less than a second; nothing could be done with it"))
+}
+
 /// A path; an empty one is one that was not given, as in istiod. (clap's own
 /// parser refuses it.)
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
@@ -77,6 +86,12 @@ mod tests {
         assert_eq!(ranges("").unwrap().len(), 0);
         assert_eq!(ranges("10.0.0.0/8, fd00::/8").unwrap().len(), 2);
         assert!(ranges("10.0.0.1").is_err());
+    }
+
+    #[test]
+    fn a_lifetime_is_not_nothing() {
+        assert_eq!(lifetime("2m"), Ok(Duration::from_mins(2)));
+        assert!(lifetime("0").is_err() && lifetime("10ms").is_err());
     }
 
     #[test]

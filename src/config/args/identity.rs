@@ -29,19 +29,19 @@ pub(super) struct IdentityArgs {
     /// Life of certificates that ask for none
     #[arg(
         long, env = "DEFAULT_WORKLOAD_CERT_TTL", default_value = "24h",
-        value_parser = values::duration, value_name = "DURATION"
+        value_parser = values::lifetime, value_name = "DURATION"
     )]
     default_workload_cert_ttl: Duration,
     /// The longest life that a certificate may ask for
     #[arg(
         long, env = "MAX_WORKLOAD_CERT_TTL", default_value = "2160h",
-        value_parser = values::duration, value_name = "DURATION"
+        value_parser = values::lifetime, value_name = "DURATION"
     )]
     max_workload_cert_ttl: Duration,
     /// Life of a self-signed root
     #[arg(
         long, env = "CITADEL_SELF_SIGNED_CA_CERT_TTL", default_value = "87600h",
-        value_parser = values::duration, value_name = "DURATION"
+        value_parser = values::lifetime, value_name = "DURATION"
     )]
     self_signed_ca_cert_ttl: Duration,
     /// Key of a self-signed root

@@ -117,73 +117,60 @@ fn a_root_may_sign_without_a_chain() {
     assert!(read.intermediates().is_empty());
 }
 
+/// A block that looks like a certificate and is none.
+const HOLLOW: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
 #[test]
 fn parts_that_do_not_fit_are_refused_with_the_reason() {
     let (ca, other) = (intermediate(), intermediate());
-    let leaf = TestCa::root(TestCaOptions {
-        is_ca: false,
-        ..TestCaOptions::new("leaf")
-    });
-    let no_keys = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let roots_and_key = format!("{}{}", ca.root_pem(), ca.key());
     for (name, text, reason) in [
+        ("ca-key.pem", other.key(), "not the key of ca-cert.pem"),
+        ("ca-key.pem", "hush", "ca-key.pem holds no private key"),
+        ("ca-cert.pem", "hush", "ca-cert.pem holds no certificate"),
+        ("ca-cert.pem", HOLLOW, "ca-cert.pem holds no certificate"),
         (
-            "ca-key.pem",
-            other.key().to_owned(),
-            "not the key of ca-cert.pem",
-        ),
-        (
-            "ca-key.pem",
-            "hush".to_owned(),
-            "ca-key.pem holds no private key",
-        ),
-        (
-            "ca-cert.pem",
-            "hush".to_owned(),
-            "ca-cert.pem holds no certificate",
-        ),
-        (
-            "ca-cert.pem",
-            no_keys.to_owned(),
-            "ca-cert.pem holds no certificate",
-        ),
-        (
-            "cert-chain.pem",
-            no_keys.to_owned(),
-            "does not lead to a root",
+            "root-cert.pem",
+            other.root_pem(),
+            "not lead to a root of root-cert.pem",
         ),
         (
             "root-cert.pem",
-            other.root_pem().to_owned(),
-            "does not lead to a root of root-cert.pem",
-        ),
-        (
-            "root-cert.pem",
-            "hush".to_owned(),
+            "hush",
             "root-cert.pem: it holds no certificate",
         ),
-        ("root-cert.pem", no_keys.to_owned(), "block 1"),
-        (
-            "root-cert.pem",
-            format!("{}{}", ca.root_pem(), ca.key()),
-            "private key",
-        ),
+        ("root-cert.pem", HOLLOW, "block 1"),
+        ("root-cert.pem", &roots_and_key, "private key"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), files(&ca));
         fs::write(folder.path().join(name), text).unwrap();
-        if name == "cert-chain.pem" {
-            // The signing certificate itself need not be in the chain.
-            assert!(at(folder.path()).read(now).is_ok());
-            continue;
-        }
         let told = refused(folder.path());
         assert!(told.contains(reason), "{name}: {told}");
         assert!(!told.contains("hush"), "{told}");
     }
+}
+
+#[test]
+fn a_certificate_that_may_not_sign_is_refused() {
+    let leaf = TestCa::root(TestCaOptions {
+        is_ca: false,
+        ..TestCaOptions::new("leaf")
+    });
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), files(&leaf));
     let told = refused(folder.path());
     assert!(told.contains("may not sign certificates"), "{told}");
+}
+
+#[test]
+fn the_signing_certificate_is_sent_although_its_chain_lacks_it() {
+    let ca = intermediate();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), files(&ca));
+    fs::write(folder.path().join("cert-chain.pem"), ca.root_pem()).unwrap();
+    let read = at(folder.path()).read(now).unwrap().expect("parts");
+    assert_eq!(read.intermediates(), [ca.certificate()]);
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub async fn serve_issued(
                 let left = certificate.validity().left(clock());
                 info!(names = certificate.name(), counts = %certificate.validity(), "serving with a new certificate");
                 tls.set_certificate(certificate);
-                left / 2
+                (left / 2).max(LOOK.0)
             }
             Err(error) => {
                 tell(&mut told, &error.to_string());

@@ -5,19 +5,15 @@ use std::{collections::HashSet, time::Duration};
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::{
     core::v3::TrafficDirection,
-    listener::v3::{
-        Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
-    },
+    listener::v3::{Filter, FilterChain, FilterChainMatch, Listener},
 };
-use envoy_types::pb::envoy::extensions::{
-    filters::listener::tls_inspector::v3::TlsInspector,
-    transport_sockets::tls::v3::DownstreamTlsContext,
-};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
 use prost::Message;
 
 use super::merged::ServerPort;
 use crate::model::{IpFamily, TypeUrl};
 use crate::wire::{EncodedResource, ReverseWriter};
+use crate::xds::lds::inspectors::tls_inspector;
 use crate::xds::{pb, tls};
 
 /// Field `filter_chains` of `config.listener.v3.Listener`.
@@ -147,20 +143,5 @@ impl Draft {
         writer.raw(&head);
         let kind = TypeUrl::Listener.as_str();
         EncodedResource::framed(kind, address.name().into(), writer)
-    }
-}
-
-fn tls_inspector() -> ListenerFilter {
-    let inspector = TlsInspector {
-        // istiod: most hellos fit; the rest make the buffer grow.
-        initial_read_buffer_size: pb::uint(512),
-        ..TlsInspector::default()
-    };
-    ListenerFilter {
-        name: "envoy.filters.listener.tls_inspector".to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(pb::any(
-            &inspector,
-        ))),
-        ..ListenerFilter::default()
     }
 }

@@ -246,7 +246,7 @@ fn tcp_chains(wish: &Wish<'_>, ranges: &[IpNet], on_wildcard: bool) -> Vec<Chain
             own => own.to_vec(),
         },
         to: Destination::Bytes(Box::new(chosen.filter.clone())),
-        metadata: Some(chosen.metadata.clone()),
+        metadata: chosen.metadata.clone(),
     };
     // Where many services share an address only SNI tells them apart.
     let shared = !ranges.is_empty() || (on_wildcard && wish.addresses.is_empty());

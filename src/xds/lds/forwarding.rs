@@ -31,8 +31,8 @@ pub(super) struct Chosen {
     /// Calls to these addresses; empty for all of the service's.
     pub(super) subnets: Vec<IpNet>,
     pub(super) filter: Filter,
-    /// The object it comes from.
-    pub(super) metadata: Metadata,
+    /// The object it comes from; istiod names none beside addresses.
+    pub(super) metadata: Option<Metadata>,
 }
 
 impl Forwarding {
@@ -94,6 +94,7 @@ fn by_name(found: &[&Arc<VirtualService>], context: &Context<'_>) -> (Vec<Chosen
                 let subnets = subnets(&wanted.connection, context);
                 let made = one(service, &route.route, subnets, context);
                 chosen.extend(made.map(|made| Chosen {
+                    metadata: Some(http_route::origin(service)),
                     server_names: tcp::server_names(&wanted.sni_hosts),
                     ..made
                 }));
@@ -150,10 +151,11 @@ fn one(
     subnets: Vec<IpNet>,
     context: &Context<'_>,
 ) -> Option<Chosen> {
+    let by_address = !subnets.is_empty();
     Some(Chosen {
         server_names: Vec::new(),
         subnets,
         filter: tcp::forward(context, service, route)?,
-        metadata: http_route::origin(service),
+        metadata: (!by_address).then(|| http_route::origin(service)),
     })
 }

@@ -71,11 +71,6 @@ impl Inspectors {
     }
 
     fn tls(&self) -> Option<ListenerFilter> {
-        let inspector = TlsInspector {
-            // A quarter of what Envoy would take, for each connection.
-            initial_read_buffer_size: pb::uint(512),
-            ..TlsInspector::default()
-        };
         let by_default = self.0.get(&0).is_some_and(|needs| needs.tls);
         let differing = self.ports(|needs| needs.tls != by_default);
         if !self.0.values().any(|needs| needs.tls) {
@@ -90,7 +85,7 @@ impl Inspectors {
         };
         Some(ListenerFilter {
             filter_disabled: disabled,
-            ..filter("envoy.filters.listener.tls_inspector", &inspector)
+            ..tls_inspector()
         })
     }
 
@@ -122,11 +117,13 @@ pub(super) fn http_inspector() -> ListenerFilter {
 }
 
 /// The filter that reads the server name.
-pub(super) fn tls_inspector() -> ListenerFilter {
-    filter(
-        "envoy.filters.listener.tls_inspector",
-        &TlsInspector::default(),
-    )
+pub(in crate::xds) fn tls_inspector() -> ListenerFilter {
+    let inspector = TlsInspector {
+        // istiod: most hellos fit; the rest make the buffer grow.
+        initial_read_buffer_size: pb::uint(512),
+        ..TlsInspector::default()
+    };
+    filter("envoy.filters.listener.tls_inspector", &inspector)
 }
 
 /// Connections to one of these ports; none for no port.

@@ -20,6 +20,9 @@ use crate::model::{IstioFilters, TypeUrl};
 use crate::wire::EncodedResource;
 use crate::xds::pb;
 
+/// Bounds what half-open TLS handshakes hold.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+
 /// What all listeners of a list have in common.
 #[derive(Debug)]
 pub(super) struct Style {
@@ -100,6 +103,7 @@ pub(super) fn http_proxy(localhost: &str, port: u16, style: &Style) -> Listener 
     let manager = http::proxy_manager(stat_prefix(&listener.name), style.filters);
     listener.filter_chains = vec![FilterChain {
         filters: vec![connection_manager(&manager)],
+        transport_socket_connect_timeout: pb::duration(HANDSHAKE),
         ..FilterChain::default()
     }];
     listener
@@ -163,8 +167,7 @@ fn filter_chain(chain: &Chain, listener: &str, style: &Style) -> FilterChain {
         filter_chain_match: (!chain.matches_all()).then(|| chain_match(chain)),
         filters: vec![filter],
         metadata: chain.metadata.clone(),
-        // Bounds what half-open TLS handshakes hold.
-        transport_socket_connect_timeout: pb::duration(Duration::from_secs(15)),
+        transport_socket_connect_timeout: pb::duration(HANDSHAKE),
         ..FilterChain::default()
     }
 }

@@ -5,7 +5,7 @@ mod forwarding;
 mod headless;
 pub(super) mod http;
 mod inbound;
-mod inspectors;
+pub(super) mod inspectors;
 pub(super) mod listener;
 mod outbound;
 mod routes;

@@ -219,3 +219,21 @@ fn a_sidecar_makes_every_endpoint_answer_due() {
     };
     assert!(told.config && told.all_endpoints);
 }
+
+#[test]
+fn virtual_services_are_those_of_the_config_cluster() {
+    let made = || {
+        let yaml = "metadata: {name: v, namespace: default}\nspec: {hosts: [web]}";
+        crate::testing::virtual_services::virtual_service(yaml)
+    };
+    let held = |world: &World| !world.snapshot().mesh().virtual_services.is_empty();
+    let mut world = two_clusters();
+    assert!(told(&mut world, "c2", put(made())).is_empty());
+    assert!(!held(&world));
+    let set = told(&mut world, "c1", put(made()));
+    assert!(set.config && !set.all_endpoints && held(&world));
+    assert!(told(&mut world, "c1", put(made())).is_empty());
+    let gone = Change::Reset(ObjectKind::VirtualService, Vec::new());
+    assert!(told(&mut world, "c1", gone).config);
+    assert!(!held(&world));
+}

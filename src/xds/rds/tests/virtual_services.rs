@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
+use proptest::prelude::*;
 
 use crate::mesh::{MeshState, Snapshot};
 use crate::model::{Protocol, Proxy, TypeUrl};
@@ -219,4 +220,33 @@ fn port_80_is_answered_for_hosts_of_virtual_services_alone() {
     let get = || resources(&world, sidecar("ns")).named(TypeUrl::RouteConfiguration, "80");
     let (first, second) = (get().expect("routes"), get().expect("routes"));
     assert!(Arc::ptr_eq(&first, &second));
+}
+
+proptest! {
+    #[test]
+    fn no_name_stands_twice_among_services_and_users_hosts(
+        known in prop::collection::vec("[a-c](\\.ns\\.svc\\.cluster\\.local)?", 1..5),
+        own in prop::collection::vec("\\*?\\.?[a-c]?(\\.(ns|com))?(\\.svc\\.cluster\\.local)?", 1..5),
+        name in prop::sample::select(vec!["80", "90", "http_proxy"]),
+    ) {
+        let manifests = own.iter().enumerate().filter(|(_, host)| !host.is_empty());
+        let manifests = manifests.map(|(n, host)| made(&format!("v{n}"), "ns", 2020, &format!("'{host}'")));
+        let manifests = manifests.collect::<Vec<_>>().join("---\n");
+        let mesh = if manifests.is_empty() { MeshState::default() } else { mesh_with(&manifests) };
+        let named_so = |host: &String| {
+            let made = service("s", "ns").port("a", 80, Protocol::Http).port("b", 90, Protocol::Auto);
+            made.with(|s| s.key.hostname = host.as_str().into())
+        };
+        let world = snapshot_of(mesh, known.iter().map(named_so));
+        let found: RouteConfiguration =
+            named(&resources(&world, sidecar("ns")), TypeUrl::RouteConfiguration, name);
+        let mut names: Vec<_> = found.virtual_hosts.iter().map(|h| h.name.clone()).collect();
+        let mut domains: Vec<_> = found.virtual_hosts.iter().flat_map(|h| h.domains.clone()).collect();
+        for all in [&mut names, &mut domains] {
+            let count = all.len();
+            all.sort();
+            all.dedup();
+            prop_assert_eq!(all.len(), count);
+        }
+    }
 }
