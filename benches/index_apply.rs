@@ -159,7 +159,7 @@ fn apply(c: &mut Criterion) {
                 cluster: ClusterId::from(CLUSTERS[1]),
                 change: Change::Upsert(states[turn].clone()),
             };
-            writer.publish(&index.apply([event]).expect("the slice differs"));
+            writer.publish(index.apply([event]).expect("the slice differs"));
             black_box(reader.latest());
         });
     });

@@ -280,25 +280,20 @@ impl Session {
         Ok(())
     }
 
-    /// The hosts whose endpoints are watched since the last call, or no longer.
-    /// They must be watched before the snapshot is taken that answers them.
+    /// Whose endpoints are watched since the last call, or no longer: to be
+    /// acted on before the snapshot is taken that answers them.
     pub fn take_watches(&mut self) -> Vec<Watch> {
         std::mem::take(&mut self.types.eds.watches)
     }
 
     /// Takes note of what changed since the snapshot that was polled last.
     pub fn on_news(&mut self, news: &News) {
-        let Subscriptions {
-            cds,
-            eds,
-            lds,
-            rds,
-            nds,
-        } = &mut self.types;
-        for sub in [cds, lds, rds] {
+        let types = &mut self.types;
+        for sub in [&mut types.cds, &mut types.lds, &mut types.rds] {
             sub.look |= news.config && sub.active;
         }
-        nds.look |= news.names && nds.active;
+        types.nds.look |= news.names && types.nds.active;
+        let eds = &mut types.eds;
         eds.look |= news.all_endpoints && eds.active;
         for host in &news.hosts {
             eds.entries.mark_host(host, &mut eds.due);

@@ -106,7 +106,7 @@ impl WriterLoop {
             differs
         });
         let Some(snapshot) = next else { return };
-        let read = self.writer.publish(&snapshot);
+        let read = self.writer.publish(Arc::clone(&snapshot));
         let changes = snapshot.changes();
         let config = changes.config || changes.all_endpoints;
         pace.published(read, config);

@@ -60,16 +60,18 @@ impl Writer {
 
     /// Makes `snapshot` the newest one, then tells the readers whom its changes
     /// concern. An older generation than the published one is refused.
-    pub fn publish(&self, snapshot: &Arc<Snapshot>) -> Read {
+    pub fn publish(&self, snapshot: Arc<Snapshot>) -> Read {
         let (last, read) = oneshot::channel();
         let unread = Arc::new(Unread { _last: last });
         let (before, now) = (*self.generation.borrow(), snapshot.generation());
         if now < before {
             return read;
         }
-        self.current.store(Arc::clone(snapshot));
+        let changes = Arc::clone(&snapshot.changes);
+        // First what is new, then who is to look.
+        self.current.store(snapshot);
         if now.0 <= before.0 + 1 {
-            self.watchers.tell(&unread, snapshot.changes());
+            self.watchers.tell(&unread, &changes);
         } else {
             // Generations were left out, and what they changed with them.
             self.watchers.tell_everything(&unread);

@@ -82,7 +82,7 @@ impl Published {
             changes,
             ..Update::default()
         });
-        self.writer.publish(&Arc::new(next));
+        self.writer.publish(Arc::new(next));
     }
 }
 

@@ -49,7 +49,7 @@ impl Told {
             changes,
             ..Update::default()
         });
-        self.writer.publish(&Arc::new(next));
+        self.writer.publish(Arc::new(next));
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(news) = self.watcher.poll_news(&mut cx) {
             session.on_news(&news);

@@ -21,7 +21,7 @@ impl Mesh {
             changes,
             ..Update::default()
         });
-        self.writer.publish(&next.into())
+        self.writer.publish(next.into())
     }
 
     fn watching(&self, hosts: &[&str]) -> Watcher {
@@ -124,7 +124,7 @@ fn generations_that_were_left_out_mean_everything() {
     let mesh = Mesh::new();
     let watcher = mesh.watching(&[]);
     let next = mesh.snapshots.latest().next(Update::default());
-    mesh.writer.publish(&next.next(Update::default()).into());
+    mesh.writer.publish(next.next(Update::default()).into());
     assert_eq!(news(&watcher), Some(News::everything()));
 }
 
