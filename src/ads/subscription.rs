@@ -8,7 +8,7 @@ use std::{
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 
 use super::Nonce;
-use super::entries::{Entries, Entry, State};
+use super::entries::{Entries, Entry, State, host_of};
 use crate::model::printable;
 use crate::wire::Version;
 
@@ -18,6 +18,22 @@ const MAX_IN_FLIGHT: usize = 8;
 
 /// Memory that an explicit name costs beside its text.
 const NAME_COST: usize = 64;
+
+/// A name of which a session begins, or ceases, to follow the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The resource name.
+    pub name: Box<str>,
+    /// Whether it begins.
+    pub on: bool,
+}
+
+impl Watch {
+    /// The host in the name.
+    pub fn host(&self) -> &str {
+        host_of(&self.name)
+    }
+}
 
 /// State of one type on one stream. Nothing of it is shared with another type
 /// (xDS rule 1).
@@ -65,6 +81,10 @@ pub(super) struct Subscription {
     pub(super) error: Option<Box<str>>,
     /// Memory of explicit names.
     cost: usize,
+    /// Changes hosts by hosts: its explicit names are reported in `watches`.
+    follows_hosts: bool,
+    /// Names asked for and forgotten, in order, until the owner takes them.
+    pub(super) watches: Vec<Watch>,
 }
 
 /// A response without an ACK.
@@ -76,6 +96,21 @@ pub(super) struct InFlight {
 }
 
 impl Subscription {
+    /// Of a type whose resources change with the endpoints of a host.
+    pub(super) fn of_hosts() -> Self {
+        Self {
+            follows_hosts: true,
+            ..Self::default()
+        }
+    }
+
+    fn note_watch(&mut self, name: &str, on: bool) {
+        if self.follows_hosts {
+            let name = name.into();
+            self.watches.push(Watch { name, on });
+        }
+    }
+
     /// Whether a request waits for its answer.
     pub(super) fn is_asked(&self) -> bool {
         self.must_answer || !self.asked.is_empty()
@@ -115,6 +150,7 @@ impl Subscription {
         let held = self.entries.get(name).is_some_and(|e| e.explicit);
         if known != Some(true) && !held {
             self.cost += name.len() + NAME_COST;
+            self.note_watch(name, true);
         }
         self.asked.insert(name.to_owned(), true);
     }
@@ -134,6 +170,7 @@ impl Subscription {
         }
         if asked || held {
             self.cost = self.cost.saturating_sub(name.len() + NAME_COST);
+            self.note_watch(name, false);
         }
         asked || held
     }
