@@ -137,11 +137,13 @@ async fn open(kind: Kind, socket: Box<dyn Socket>, shared: &Shared) -> io::Resul
     let opening = [http2::open(window), http2::request(&subscribe)].concat();
     client.socket.write_all(&opening).await?;
     client.socket.flush().await?;
-    while client.nonce.is_empty() {
-        let (_, settings) = poll_fn(|cx| shared.poll_read(&mut client, cx)).await?;
+    let mut served = false;
+    while !served {
+        let (messages, settings) = poll_fn(|cx| shared.poll_read(&mut client, cx)).await?;
         if settings {
             client.socket.write_all(&http2::settings_ack()).await?;
         }
+        served = messages > 0;
     }
     Ok(client)
 }
