@@ -62,6 +62,10 @@ impl Entry {
         matches!(self.state, State::Rejected | State::RejectedAbsent)
     }
 
+    fn has_content_of(&self, other: &Self) -> bool {
+        (self.version, self.state) == (other.version, other.state)
+    }
+
     /// What it adds to the hash over all content.
     fn weight(&self, name: &str) -> u64 {
         if self.is_absent() {
@@ -109,22 +113,22 @@ impl Entries {
     }
 
     /// Shows `change` the entry of `name`; the entry goes if it says `false`.
-    pub(super) fn update(
-        &mut self,
-        name: &str,
-        change: impl FnOnce(&Arc<str>, &mut Entry) -> bool,
-    ) -> bool {
-        let Some((key, old)) = self.map.get_key_value(name) else {
+    /// Says whether there was one.
+    pub(super) fn update(&mut self, name: &str, change: impl FnOnce(&mut Entry) -> bool) -> bool {
+        let Some(entry) = self.map.get_mut(name) else {
             return false;
         };
-        let (key, before) = (Arc::clone(key), *old);
-        let mut entry = before;
-        if change(&key, &mut entry) {
-            if entry != before {
-                self.put(&key, entry);
-            }
+        let before = *entry;
+        let keep = change(entry);
+        let after = *entry;
+        if keep && after.has_content_of(&before) {
+            return true;
+        }
+        self.content = self.content.wrapping_sub(before.weight(name));
+        if keep {
+            self.content = self.content.wrapping_add(after.weight(name));
         } else {
-            self.remove(name);
+            self.map.remove(name);
         }
         true
     }
@@ -135,7 +139,7 @@ impl Entries {
         self.map.retain(|name, entry| {
             let before = *entry;
             let keep = change(name, entry);
-            if keep && (before.version, before.state) == (entry.version, entry.state) {
+            if keep && entry.has_content_of(&before) {
                 return true;
             }
             *content = content.wrapping_sub(before.weight(name));
@@ -147,21 +151,18 @@ impl Entries {
     }
 
     /// Marks one name as due and adds it to `due`, unless it was already.
-    pub(super) fn mark(&mut self, name: &str, due: &mut Vec<Arc<str>>) {
-        if let Some(entry) = self.map.get_mut(name)
+    pub(super) fn mark(&mut self, name: &Arc<str>, due: &mut Vec<Arc<str>>) {
+        if let Some(entry) = self.map.get_mut(&**name)
             && !std::mem::replace(&mut entry.due, true)
         {
-            due.push(Arc::from(name));
+            due.push(Arc::clone(name));
         }
     }
 
     /// Marks one name as due, to be sent even if unchanged.
-    pub(super) fn force(&mut self, name: &str, due: &mut Vec<Arc<str>>) {
-        self.update(name, |key, entry| {
-            if !entry.due {
-                due.push(Arc::clone(key));
-            }
-            entry.due = true;
+    pub(super) fn force(&mut self, name: &Arc<str>, due: &mut Vec<Arc<str>>) {
+        self.mark(name, due);
+        self.update(name, |entry| {
             entry.forced = true;
             true
         });
@@ -195,7 +196,7 @@ mod tests {
         one.put(&b, sent(2));
         let mut other = Entries::default();
         other.put(&b, sent(7));
-        other.update("b", |_, e| {
+        other.update("b", |e| {
             e.version = Version(2);
             true
         });

@@ -374,7 +374,7 @@ impl Session {
         let world = Source {
             kind,
             variant: self.variant,
-            all: all.unwrap_or_else(|| Arc::from([])),
+            all: all.unwrap_or_default(),
             resources,
         };
         let draft = sub.draft(&world, phase, later)?;

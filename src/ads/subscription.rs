@@ -153,7 +153,7 @@ impl Subscription {
         let asked = self.asked.remove(name) == Some(true);
         let held = self.entries.get(name).is_some_and(|e| e.explicit);
         if held && self.wildcard {
-            self.entries.update(name, |_, entry| {
+            self.entries.update(name, |entry| {
                 entry.explicit = false;
                 true
             });
@@ -210,10 +210,10 @@ impl Subscription {
     /// which that is: none of it counts as held (xDS rule 35).
     fn reject(&mut self, response: InFlight) {
         for name in response.updated {
-            self.entries.update(&name, |key, entry| {
+            self.entries.update(&name, |entry| {
                 if entry.state == State::Sent {
                     entry.state = State::Rejected;
-                    self.rejected.push(Arc::clone(key));
+                    self.rejected.push(Arc::clone(&name));
                 }
                 true
             });

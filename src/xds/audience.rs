@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use super::eds;
 use crate::mesh::{ConfigMemo, EdsKey, Lens, PodKey, Scope, ServiceState, Snapshot};
 use crate::model::{
-    ClusterId, ClusterName, IpFamily, Labels, Locality, Namespace, NetworkId, NetworkView,
-    NodeKind, Proxy, Workload,
+    ClusterId, ClusterName, ClusterNameRef, IpFamily, Labels, Locality, Namespace, NetworkId,
+    NetworkView, NodeKind, Proxy, Workload,
 };
 use crate::wire::EncodedResource;
 use crate::xds::{cds, view};
@@ -108,9 +108,9 @@ impl Audience {
         snapshot: &Snapshot,
         name: &str,
     ) -> Option<Arc<EncodedResource>> {
-        let cluster: ClusterName = name.parse().ok()?;
+        let cluster = ClusterNameRef::parse(name)?;
         let scope = self.scope(snapshot);
-        let state = scope.service(snapshot, &cluster.host);
+        let state = scope.service(snapshot, cluster.host);
         // A service may carry its endpoints in the cluster itself.
         let state = state.filter(|state| {
             let port = state.service.port(cluster.port);
@@ -119,6 +119,7 @@ impl Audience {
         let Some(state) = state else {
             return Some(Arc::new(eds::empty(&Arc::from(name))));
         };
+        let cluster = cluster.with_host(&state.service.key.hostname);
         let view = self.view(state, &cluster);
         let kept = is_defined(state, &cluster);
         let key = EdsKey { cluster, view };
