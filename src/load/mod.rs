@@ -1,0 +1,3 @@
+//! The load generator: what it puts into clusters, and how it changes it.
+
+pub mod mesh;
