@@ -2,8 +2,10 @@
 
 mod agent;
 mod demo;
+mod descriptors;
 mod discovery;
 mod helloworld;
+mod load;
 mod parse;
 mod stop;
 
@@ -14,6 +16,7 @@ use clap::{Parser, Subcommand};
 pub use self::demo::DemoArgs;
 pub use self::helloworld::HelloworldArgs;
 use crate::config::{AgentArgs, DiscoveryArgs};
+use crate::load::LoadArgs;
 use crate::manifest::{self, Kind};
 
 /// Multi-cluster, multi-network xDS control plane.
@@ -39,6 +42,8 @@ enum Command {
     Helloworld(HelloworldArgs),
     /// Show three networks with a real Envoy in each, and a change arriving
     Demo(DemoArgs),
+    /// Measure an ADS server: simulated sidecars, changes, and how long they take to arrive
+    Load(Box<LoadArgs>),
 }
 
 fn crds() -> ExitCode {
@@ -56,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Helloworld(args) => helloworld::run(&args),
         Command::Crds => Ok(crds()),
         Command::Demo(args) => demo::run(&args),
+        Command::Load(args) => load::run(&args),
     };
     match result {
         Ok(status) => status,
