@@ -5,6 +5,7 @@ mod demo;
 mod discovery;
 mod helloworld;
 mod parse;
+mod replay;
 mod stop;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::demo::DemoArgs;
 pub use self::helloworld::HelloworldArgs;
+pub use self::replay::ReplayArgs;
 use crate::config::{AgentArgs, DiscoveryArgs};
 use crate::manifest::{self, Kind};
 
@@ -37,6 +39,9 @@ enum Command {
     /// Answer GET /hello with a version, as the sample service of Istio's guides
     #[command(disable_version_flag = true)]
     Helloworld(HelloworldArgs),
+    /// Answer as the API servers of a mesh of any size, for load runs
+    #[command(disable_version_flag = true)]
+    Replay(ReplayArgs),
     /// Show three networks with a real Envoy in each, and a change arriving
     Demo(DemoArgs),
 }
@@ -54,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => discovery::check(*args),
         Command::Agent(args) => agent::run(*args),
         Command::Helloworld(args) => helloworld::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Crds => Ok(crds()),
         Command::Demo(args) => demo::run(&args),
     };
