@@ -1,7 +1,7 @@
 //! The JSON forms of objects. Only the kinds that a mesh has many of have forms
 //! of their own: a replayed API server makes them for each list anew.
 
-use std::{net::Ipv4Addr, sync::LazyLock};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::LazyLock};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, value::RawValue};
@@ -85,6 +85,15 @@ pub(super) struct Plain<'a> {
     pub(super) metadata: Meta<'a>,
     pub(super) spec: Value,
     pub(super) status: Value,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Secret<'a> {
+    pub(super) api_version: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) metadata: Meta<'a>,
+    pub(super) data: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]

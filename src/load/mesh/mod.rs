@@ -2,7 +2,7 @@
 //!
 //! A [`Shape`] says how large the mesh is and so what every object of it looks
 //! like; nothing is kept. A [`Mesh`] writes the objects to where a control
-//! plane reads them: real API servers, replayed ones, or folders.
+//! plane reads them: real API servers, those of [`replay`], or folders.
 
 mod apiserver;
 mod error;
@@ -12,7 +12,7 @@ mod forms;
 mod kubeconfig;
 mod objects;
 mod populate;
-
+pub mod replay;
 mod shape;
 
 use std::{net::Ipv4Addr, path::PathBuf};
@@ -30,7 +30,7 @@ pub use self::{
 /// cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// API servers, real ones or replayed ones: a kubeconfig each.
+    /// API servers, real ones or those of [`replay`]: a kubeconfig each.
     Kubeconfigs(Vec<PathBuf>),
     /// Folders of manifests, for `--cluster-dir`.
     Folders(Vec<PathBuf>),
@@ -139,3 +139,6 @@ impl Mesh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::forms::{
-    Labels, Meta, Plain, Pod, PodSpec, PodStatus, Slice, SliceEndpoint, SlicePort, Stored,
+    Labels, Meta, Plain, Pod, PodSpec, PodStatus, Secret, Slice, SliceEndpoint, SlicePort, Stored,
     TargetRef, encode, managed_fields,
 };
 use super::shape::{NODES, Shape, cluster_name, load_namespace, network_name, service_name};
@@ -228,17 +229,14 @@ impl Objects {
     /// The Secret that registers this cluster with the config cluster.
     pub(super) fn remote_secret(self, kubeconfig: &str) -> Vec<u8> {
         let name = cluster_name(self.cluster);
-        encode(&json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": remote_secret_name(self.cluster),
-                "namespace": SYSTEM,
-                "labels": {"istio/multiCluster": "true"},
-                "annotations": {"networking.istio.io/cluster": name},
-            },
-            "stringData": {name: kubeconfig},
-        }))
+        let labels = [("istio/multiCluster", "true")];
+        let secret = remote_secret_name(self.cluster);
+        encode(&Secret {
+            api_version: "v1",
+            kind: "Secret",
+            metadata: self.meta("Secret", (Some(SYSTEM), &secret), &labels),
+            data: [(name, BASE64_STANDARD.encode(kubeconfig))].into(),
+        })
     }
 
     fn meta<'a>(
