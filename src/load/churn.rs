@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures::{
-    StreamExt,
+    StreamExt, TryStreamExt,
     future::{BoxFuture, FutureExt},
-    stream::FuturesUnordered,
+    stream::{self, FuturesUnordered},
 };
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -25,11 +25,39 @@ const IN_FLIGHT: usize = 64;
 /// The cluster that is changed, from 0.
 const CLUSTER: u32 = 0;
 
+/// Gives each service that a run changes a first marker: from then on a change
+/// replaces one address by another and nothing else of what proxies see.
+pub(super) async fn mark(
+    mesh: &Mesh,
+    markers: &Markers,
+    args: &ChurnArgs,
+) -> Result<(), MeshError> {
+    let bar = Bar::new("marking", 0);
+    let changes = args.changes().min(mesh.shape().services);
+    bar.set_length(u64::from(changes));
+    let mark = |service| {
+        mesh.change(Change {
+            cluster: CLUSTER,
+            service,
+            marker: Some(markers.first()),
+        })
+    };
+    let mut marked = stream::iter(0..changes)
+        .map(mark)
+        .buffer_unordered(IN_FLIGHT);
+    let mut count = 0;
+    while let Some(()) = marked.try_next().await? {
+        count += 1;
+        bar.set(count);
+    }
+    Ok(())
+}
+
 /// Makes the changes of one run.
 pub(super) struct Churn<'a> {
-    pub(super) mesh: Option<&'a Mesh>,
-    pub(super) world: &'a World,
-    pub(super) markers: &'a Markers,
+    mesh: Option<&'a Mesh>,
+    world: &'a World,
+    markers: &'a Markers,
     in_flight: FuturesUnordered<BoxFuture<'a, Result<u64, MeshError>>>,
     storm: Option<Instant>,
     done: Churned,

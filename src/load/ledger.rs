@@ -140,7 +140,11 @@ impl Ledger {
 
     /// A stream ended by itself.
     pub(super) fn ended(&self, was_served: bool, why: String) {
-        let count = if was_served { &self.lost } else { &self.refused };
+        let count = if was_served {
+            &self.lost
+        } else {
+            &self.refused
+        };
         count.fetch_add(1, Relaxed);
         *self.last_end.lock() = Some(why);
     }

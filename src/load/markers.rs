@@ -31,6 +31,11 @@ impl Markers {
         Ipv4Addr::new(240, self.tag.wrapping_add(high), middle, low)
     }
 
+    /// The marker that is there before the first change; no run has so many.
+    pub(super) fn first(&self) -> Ipv4Addr {
+        self.address(0x00ff_ffff)
+    }
+
     /// Number of the change with this address; earlier runs have numbers too,
     /// which this run has not reached.
     pub(super) fn number(&self, address: Ipv4Addr) -> u32 {
@@ -114,7 +119,12 @@ mod tests {
     #[test]
     fn text_that_only_starts_like_a_marker_is_none() {
         let markers = Markers::new(0);
-        for bytes in [&b"240.1.2.3"[..], b"\x09240.1.2", b"\x04240.", b"\x09240.x.2.3"] {
+        for bytes in [
+            &b"240.1.2.3"[..],
+            b"\x09240.1.2",
+            b"\x04240.",
+            b"\x09240.x.2.3",
+        ] {
             assert_eq!(markers.find(bytes).count(), 0, "{bytes:?}");
         }
     }

@@ -191,7 +191,11 @@ impl Proxy {
             .collect();
         names.sort_unstable();
         let before = self.set.len();
-        let start = if is_whole { 0 } else { self.place.index as usize };
+        let start = if is_whole {
+            0
+        } else {
+            self.place.index as usize
+        };
         let picked = spread(names.len(), self.kind.watch, start);
         let picked = picked.filter_map(|at| names.get(at).copied());
         let fresh = self.set.add(picked);

@@ -159,14 +159,26 @@ mod tests {
         let node = spec[0].node();
         let mut out = BytesMut::new();
         let bytes = node.encode_to_vec();
-        subscribe(&mut out, Variant::Delta, b"cds", &Names::default(), Some(&bytes));
+        subscribe(
+            &mut out,
+            Variant::Delta,
+            b"cds",
+            &Names::default(),
+            Some(&bytes),
+        );
         let names = [&b"x"[..], &[b'y'; 300]].into_iter().collect();
         subscribe(&mut out, Variant::Delta, b"eds", &names, None);
         let [first, second] = &decode::<DeltaDiscoveryRequest>(out)[..] else {
             panic!("two requests");
         };
-        assert_eq!((first.node.as_ref(), first.type_url.as_str()), (Some(&node), "cds"));
-        assert_eq!(second.resource_names_subscribe, ["x".to_owned(), "y".repeat(300)]);
+        assert_eq!(
+            (first.node.as_ref(), first.type_url.as_str()),
+            (Some(&node), "cds")
+        );
+        assert_eq!(
+            second.resource_names_subscribe,
+            ["x".to_owned(), "y".repeat(300)]
+        );
         assert_eq!(second.node, None);
     }
 
@@ -187,8 +199,14 @@ mod tests {
         let [ack, nack] = &decode::<DiscoveryRequest>(out)[..] else {
             panic!("two requests");
         };
-        assert_eq!((ack.version_info.as_str(), ack.response_nonce.as_str()), ("v3", "n3"));
-        assert_eq!((&ack.resource_names[..], &ack.error_detail), (&["x".to_owned()][..], &None));
+        assert_eq!(
+            (ack.version_info.as_str(), ack.response_nonce.as_str()),
+            ("v3", "n3")
+        );
+        assert_eq!(
+            (&ack.resource_names[..], &ack.error_detail),
+            (&["x".to_owned()][..], &None)
+        );
         let detail = nack.error_detail.as_ref().unwrap();
         assert_eq!((nack.version_info.as_str(), detail.code), ("", 13));
         assert_eq!(detail.message, "no");
@@ -201,7 +219,10 @@ mod tests {
         let mut out = BytesMut::new();
         answer(&mut out, Variant::Delta, &response, &names, None);
         let ack = &decode::<DeltaDiscoveryRequest>(out)[0];
-        assert_eq!((ack.type_url.as_str(), ack.response_nonce.as_str()), ("eds", "n1"));
+        assert_eq!(
+            (ack.type_url.as_str(), ack.response_nonce.as_str()),
+            ("eds", "n1")
+        );
         assert!(ack.resource_names_subscribe.is_empty());
     }
 }

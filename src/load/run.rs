@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::args::{LoadArgs, Scope as ScopeArg};
-use super::churn::{Churn, Churned, DOMAIN, cluster_of};
+use super::churn::{Churn, Churned, DOMAIN, cluster_of, mark};
 use super::error::LoadError;
 use super::floor::Arrivals;
 use super::ledger::Ledger;
@@ -52,6 +52,7 @@ pub async fn run(
     let server = Server::open(&args.server).await?;
     server.probe().await?;
     let run = Run::new(args, server, mesh);
+    run.prepare(stop).await?;
     run.measure(sidecars, stop).await.map(Some)
 }
 
@@ -116,7 +117,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn measure(self, sidecars: &Handle, stop: &CancellationToken) -> Result<Report, LoadError> {
+    async fn measure(
+        self,
+        sidecars: &Handle,
+        stop: &CancellationToken,
+    ) -> Result<Report, LoadError> {
         let before = self.costs()?;
         let mut tasks = JoinSet::new();
         let start = Instant::now();
@@ -140,9 +145,8 @@ impl<'a> Run<'a> {
     }
 
     fn costs(&self) -> Result<Costs, LoadError> {
-        let of_server = |pid| {
-            usage::of_process(pid).map_err(|source| LoadError::Process { pid, source })
-        };
+        let of_server =
+            |pid| usage::of_process(pid).map_err(|source| LoadError::Process { pid, source });
         Ok(Costs {
             server: self.args.pid.map(of_server).transpose()?,
             client_cpu_s: usage::of_threads(process::id(), SIDECAR_THREADS),
@@ -229,9 +233,9 @@ impl<'a> Run<'a> {
             served: ledger.count_served(),
             sidecars: args.count,
             seconds: args.patience.as_secs(),
-            reason: ledger
-                .last_end()
-                .map_or_else(String::new, |end| format!("; the last stream ended so: {end}")),
+            reason: ledger.last_end().map_or_else(String::new, |end| {
+                format!("; the last stream ended so: {end}")
+            }),
             hosts: args.hosts_with.clone(),
         };
         timeout(args.patience, wait).await.map_err(not_served)

@@ -75,7 +75,10 @@ impl Table {
         self.measured("all served after", report.connect_all_s, "s");
         self.row("streams refused first", report.refused_streams);
         self.measured("CPU of the server", report.connect_cpu_s, "s");
-        self.row("CPU of the sidecars", Amount(report.client_connect_cpu_s, "s"));
+        self.row(
+            "CPU of the sidecars",
+            Amount(report.client_connect_cpu_s, "s"),
+        );
         for (number, Storm { all_served_s }) in (1..).zip(&report.storms) {
             let what = format!("all served after storm {number}");
             match all_served_s {
@@ -100,9 +103,16 @@ impl Table {
         self.row("written", format_args!("{writes}, {rate} a second"));
         if report.failed_writes > 0 {
             let failed = report.failed_writes;
-            self.row("refused by the API server", format_args!("{BAD}{failed}{BAD:#}"));
+            self.row(
+                "refused by the API server",
+                format_args!("{BAD}{failed}{BAD:#}"),
+            );
         }
-        let style = if deliveries >= expected_deliveries { GOOD } else { BAD };
+        let style = if deliveries >= expected_deliveries {
+            GOOD
+        } else {
+            BAD
+        };
         self.row(
             "arrived at sidecars",
             format_args!("{style}{deliveries}{style:#} of {expected_deliveries}"),
@@ -113,7 +123,11 @@ impl Table {
             "responses",
             format_args!("{}, {} MB", report.pushes, report.bytes_mb),
         );
-        let style = if report.needless_pushes == 0 { GOOD } else { BAD };
+        let style = if report.needless_pushes == 0 {
+            GOOD
+        } else {
+            BAD
+        };
         self.row(
             "responses without a change",
             format_args!("{style}{}{style:#}", report.needless_pushes),
@@ -153,7 +167,11 @@ impl Table {
         }
         self.title("Bad clients");
         for (offence, met) in &report.offenders {
-            let closed: Vec<_> = met.closed.iter().map(|(how, n)| format!("{n} × {how}")).collect();
+            let closed: Vec<_> = met
+                .closed
+                .iter()
+                .map(|(how, n)| format!("{n} × {how}"))
+                .collect();
             let closed = if closed.is_empty() {
                 "none closed".to_owned()
             } else {
@@ -161,7 +179,10 @@ impl Table {
             };
             self.row(
                 &offence.to_string(),
-                format_args!("{} streams, {} responses; {closed}", met.streams, met.pushes),
+                format_args!(
+                    "{} streams, {} responses; {closed}",
+                    met.streams, met.pushes
+                ),
             );
         }
     }

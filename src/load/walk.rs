@@ -17,7 +17,7 @@ pub enum Variant {
 pub(super) struct Malformed;
 
 /// The length-delimited fields of a message; the others are passed over.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -181,7 +181,10 @@ mod tests {
         }
         .encode_to_vec();
         let response = Response::read(Variant::Delta, &bytes).unwrap();
-        assert_eq!((response.type_url, response.nonce), (&b"cds"[..], &b"n1"[..]));
+        assert_eq!(
+            (response.type_url, response.nonce),
+            (&b"cds"[..], &b"n1"[..])
+        );
         assert_eq!(response.resources, 2);
         assert_eq!(texts(response.names()), ["a", "b"]);
     }

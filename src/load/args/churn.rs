@@ -20,6 +20,21 @@ pub(in crate::load) struct ChurnArgs {
     pub(in crate::load) reconnect_storm: Option<Duration>,
 }
 
+impl ChurnArgs {
+    /// The most changes that may be made.
+    pub(in crate::load) fn changes(&self) -> u32 {
+        let most = (self.rate * self.duration.as_secs_f64()).ceil();
+        // A rate is neither negative nor without an end.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` stops at the ends of the range"
+        )]
+        let most = most as u32;
+        most
+    }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok();
     let rate = rate.filter(|rate| rate.is_finite() && (0.0..=100_000.0).contains(rate));
