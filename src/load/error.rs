@@ -18,13 +18,13 @@ pub enum LoadError {
     },
     /// Nobody listens, or not for ADS.
     #[error(
-        "no control plane at {address} ({source}): start one, or give its ADS address with --address"
+        "no control plane at {address} ({problem}): start one, or give its ADS address with --address"
     )]
     NoServer {
         /// Where it should be.
         address: String,
         /// What was met.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        problem: String,
     },
     /// A file is of no use.
     #[error("{}: {problem}", path.display())]
@@ -64,12 +64,12 @@ pub enum LoadError {
     #[error("no change could be made; the last one failed: {0}")]
     NoChange(MeshError),
     /// The process to measure is not there.
-    #[error("--pid {pid}: {source}: give the process id of the control plane")]
+    #[error("--pid {pid}: {problem}: give the process id of the control plane")]
     Process {
         /// Its id.
         pid: u32,
         /// Why it cannot be read.
-        source: io::Error,
+        problem: io::Error,
     },
     /// It was told to stop before there was anything to report.
     #[error("stopped before there was anything to report")]

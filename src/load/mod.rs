@@ -2,7 +2,9 @@
 //! what it serves, and how long they took to arrive.
 
 mod args;
+mod cast;
 mod churn;
+mod costs;
 mod error;
 mod figures;
 mod floor;
@@ -24,11 +26,12 @@ mod walk;
 mod watch_set;
 
 pub use args::LoadArgs;
+pub use costs::SIDECAR_THREADS;
 pub use error::LoadError;
 pub use figures::Percentiles;
 pub use ledger::Offended;
 pub use offender::Offence;
 pub use report::{Report, Storm};
-pub use run::{SIDECAR_THREADS, run};
+pub use run::run;
 pub use table::table;
 pub use walk::Variant;

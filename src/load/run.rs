@@ -1,7 +1,6 @@
 //! One run: fill, connect, change, report.
 
 use std::{
-    process,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -13,29 +12,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::args::{LoadArgs, Scope as ScopeArg};
-use super::churn::{Churn, Churned, DOMAIN, cluster_of, mark};
+use super::args::LoadArgs;
+use super::cast::Cast;
+use super::churn::{Churn, Churned, mark};
+use super::costs::{Costs, as_float};
 use super::error::LoadError;
 use super::floor::Arrivals;
-use super::ledger::Ledger;
-use super::markers::Markers;
-use super::mesh::{Mesh, Shape};
-use super::offender::Offence;
+use super::mesh::{Mesh, Progress};
 use super::progress::Bar;
-use super::proxy::{Kind, Place, Proxy, Scope};
 use super::report::{Report, round};
 use super::server::Server;
-use super::sidecar::{Shared, World, live, reconnect};
-use super::usage::{self, Usage};
 use super::walk::Variant;
-
-/// Name of the threads that sidecars run on: their CPU time is told apart from
-/// that of writing changes.
-pub const SIDECAR_THREADS: &str = "sidecars";
 
 /// Runs until all is done, or `stop`, which ends it with what was found so far.
 /// Sidecars live on `sidecars`, a runtime whose threads have the name
-/// [`SIDECAR_THREADS`]. There is no report where only clusters were to be
+/// [`super::SIDECAR_THREADS`]. There is no report where only clusters were to be
 /// filled.
 pub async fn run(
     args: &LoadArgs,
@@ -51,7 +42,8 @@ pub async fn run(
     }
     let server = Server::open(&args.server).await?;
     server.probe().await?;
-    let run = Run::new(args, server, mesh);
+    let cast = Cast::new(args, server);
+    let run = Run { args, mesh, cast };
     run.prepare(stop).await?;
     run.measure(sidecars, stop).await.map(Some)
 }
@@ -68,7 +60,7 @@ async fn open_mesh(args: &LoadArgs) -> Result<Option<Mesh>, LoadError> {
     let mesh = Mesh::open(source, args.mesh.shape()).await?;
     if fills {
         let bar = Bar::new("filling", 0);
-        let progress = |progress: super::mesh::Progress| {
+        let progress = |progress: Progress| {
             bar.set_length(progress.total);
             bar.set(progress.done);
         };
@@ -79,41 +71,19 @@ async fn open_mesh(args: &LoadArgs) -> Result<Option<Mesh>, LoadError> {
 
 struct Run<'a> {
     args: &'a LoadArgs,
-    shape: Shape,
     mesh: Option<Mesh>,
-    world: Arc<World>,
-    markers: Arc<Markers>,
+    cast: Cast<'a>,
 }
 
-/// Usage of the server, if its process is known, and of the sidecars.
-#[derive(Debug, Clone, Copy, Default)]
-struct Costs {
-    server: Option<Usage>,
-    client_cpu_s: f64,
-    received: u64,
-}
-
-impl<'a> Run<'a> {
-    fn new(args: &'a LoadArgs, server: Server, mesh: Option<Mesh>) -> Self {
-        let shape = args.mesh.shape();
-        let count = args.sidecars.count;
-        let ledger = Ledger::new(count as usize, shape.clusters as usize);
-        // Runs one after the other must not take each other's markers for
-        // their own.
-        let [tag, ..] = process::id().to_le_bytes();
-        Self {
-            args,
-            shape,
-            mesh,
-            markers: Arc::new(Markers::new(tag)),
-            world: Arc::new(World {
-                server,
-                variant: args.sidecars.variant(),
-                ledger: Arc::new(ledger),
-                shared: args.sidecars.connections.map(Shared::new),
-                storms: tokio::sync::watch::Sender::new(()),
-                nothing: args.offenders.subscribe_names,
-            }),
+impl Run<'_> {
+    /// Brings the clusters into the state that changes start from.
+    async fn prepare(&self, stop: &CancellationToken) -> Result<(), LoadError> {
+        let Some(mesh) = &self.mesh else {
+            return Ok(());
+        };
+        tokio::select! {
+            marked = mark(mesh, &self.cast.markers, &self.args.churn) => Ok(marked?),
+            () = stop.cancelled() => Err(LoadError::Stopped),
         }
     }
 
@@ -125,14 +95,14 @@ impl<'a> Run<'a> {
         let before = self.costs()?;
         let mut tasks = JoinSet::new();
         let start = Instant::now();
-        self.start_sidecars(&mut tasks, sidecars);
+        self.cast.start_sidecars(&mut tasks, sidecars);
         let is_served = self.served(stop).await?;
         let connected = is_served.then(|| start.elapsed());
         self.settle(stop).await;
-        self.start_offenders(&mut tasks, sidecars);
+        self.cast.start_offenders(&mut tasks, sidecars);
         let middle = self.costs()?;
         let floor = self.follow_floor(&mut tasks).await?;
-        self.world.ledger.set_steady();
+        self.cast.world.ledger.set_steady();
         let churned = self.churn(stop).await?;
         let after = self.costs()?;
         drop(tasks);
@@ -145,77 +115,12 @@ impl<'a> Run<'a> {
     }
 
     fn costs(&self) -> Result<Costs, LoadError> {
-        let of_server =
-            |pid| usage::of_process(pid).map_err(|source| LoadError::Process { pid, source });
-        Ok(Costs {
-            server: self.args.pid.map(of_server).transpose()?,
-            client_cpu_s: usage::of_threads(process::id(), SIDECAR_THREADS),
-            received: self.world.ledger.received.load(Relaxed),
-        })
-    }
-
-    fn kind(&self, scope: ScopeArg) -> Arc<Kind> {
-        let args = &self.args.sidecars;
-        let scope = match scope {
-            ScopeArg::All => Scope::Sent(args.hosts_with.as_str().into()),
-            ScopeArg::Watched => {
-                let services = 0..self.shape.services;
-                let hosts = services.map(|service| self.shape.host(service, DOMAIN));
-                let names = hosts.map(|host| cluster_of(&host).into_bytes().into_boxed_slice());
-                Scope::Known(names.collect())
-            }
-        };
-        Arc::new(Kind {
-            variant: args.variant(),
-            scope,
-            watch: args.watch,
-            namespace: args.sidecar_namespace.clone(),
-            service_account: args.service_account.clone(),
-        })
-    }
-
-    fn proxy(&self, kind: &Arc<Kind>, index: u32, offence: Option<Offence>) -> Proxy {
-        let network = index % self.shape.clusters.max(1);
-        let place = Place {
-            index,
-            network,
-            offence,
-        };
-        Proxy::new(kind, &self.world.ledger, &self.markers, place)
-    }
-
-    fn start_sidecars(&self, tasks: &mut JoinSet<()>, runtime: &Handle) {
-        let kind = self.kind(self.args.sidecars.scope);
-        for index in 0..self.args.sidecars.count {
-            let proxy = self.proxy(&kind, index, None);
-            tasks.spawn_on(live(Arc::clone(&self.world), proxy), runtime);
-        }
-    }
-
-    fn start_offenders(&self, tasks: &mut JoinSet<()>, runtime: &Handle) {
-        let kind = self.kind(self.args.sidecars.scope);
-        // Those that do not read never learn a name.
-        let known = self.kind(ScopeArg::Watched);
-        let mut index = self.args.sidecars.count;
-        for (offence, count) in self.args.offenders.counts() {
-            for _ in 0..count {
-                let reads = !matches!(offence, Offence::Slow | Offence::Stuck);
-                let proxy = self.proxy(if reads { &kind } else { &known }, index, Some(offence));
-                index += 1;
-                let world = Arc::clone(&self.world);
-                if offence == Offence::Reconnects {
-                    let rate = self.args.offenders.reconnect_rate;
-                    tasks.spawn_on(reconnect(world, proxy, rate), runtime);
-                } else {
-                    tasks.spawn_on(live(world, proxy), runtime);
-                }
-            }
-        }
+        Costs::read(self.args.pid, self.cast.world.ledger.received.load(Relaxed))
     }
 
     /// Waits until all sidecars are served; false where it was stopped.
     async fn served(&self, stop: &CancellationToken) -> Result<bool, LoadError> {
-        let ledger = &self.world.ledger;
+        let ledger = &self.cast.world.ledger;
         let args = &self.args.sidecars;
         let bar = Bar::new("connecting", u64::from(args.count));
         let mut look = interval(Duration::from_millis(100));
@@ -247,7 +152,7 @@ impl<'a> Run<'a> {
         const ROUNDS: usize = 10;
         let mut received = None;
         for _ in 0..ROUNDS {
-            let now = Some(self.world.ledger.received.load(Relaxed));
+            let now = Some(self.cast.world.ledger.received.load(Relaxed));
             if now == received || stop.is_cancelled() {
                 return;
             }
@@ -263,7 +168,7 @@ impl<'a> Run<'a> {
             None => None,
         };
         if let Some(floor) = floor {
-            let (ledger, markers) = (&self.world.ledger, &self.markers);
+            let (ledger, markers) = (&self.cast.world.ledger, &self.cast.markers);
             let follow = arrivals.clone();
             tasks.spawn(follow.follow(floor, Arc::clone(ledger), Arc::clone(markers)));
         }
@@ -276,7 +181,7 @@ impl<'a> Run<'a> {
             return Ok(Churned::default());
         }
         let bar = Bar::new("changing, seconds", args.duration.as_secs());
-        let churn = Churn::new(self.mesh.as_ref(), &self.world, &self.markers);
+        let churn = Churn::new(self.mesh.as_ref(), &self.cast.world, &self.cast.markers);
         let mut churned = churn.run(args, stop, &bar).await;
         if churned.failed > 0
             && churned.failed == churned.writes
@@ -295,7 +200,7 @@ impl<'a> Run<'a> {
     async fn all_delivered(&self, expected: u64, stop: &CancellationToken) {
         const LOOK: Duration = Duration::from_millis(100);
         const QUIET: Duration = Duration::from_secs(5);
-        let ledger = &self.world.ledger;
+        let ledger = &self.cast.world.ledger;
         let mut last = (ledger.received.load(Relaxed), Instant::now());
         while ledger.deliveries() < expected && last.1.elapsed() < QUIET && !stop.is_cancelled() {
             sleep(LOOK).await;
@@ -308,12 +213,16 @@ impl<'a> Run<'a> {
     }
 
     fn report(&self, churned: &Churned) -> Report {
-        let (args, ledger) = (self.args, &self.world.ledger);
-        let endpoints = self.shape.endpoints.saturating_mul(self.shape.clusters);
+        let (args, ledger) = (self.args, &self.cast.world.ledger);
+        let endpoints = self
+            .cast
+            .shape
+            .endpoints
+            .saturating_mul(self.cast.shape.clusters);
         Report {
             proxies: args.sidecars.count,
-            networks: self.shape.clusters,
-            services: self.shape.services,
+            networks: self.cast.shape.clusters,
+            services: self.cast.shape.services,
             endpoints_per_service: endpoints,
             watch: args.sidecars.watch,
             protocol: match args.sidecars.variant() {
@@ -338,27 +247,4 @@ impl<'a> Run<'a> {
             ..Report::default()
         }
     }
-}
-
-impl Report {
-    fn set_costs(&mut self, before: Costs, middle: Costs, after: Costs) {
-        let cpu = |from: Costs, to: Costs| Some(round(to.server?.cpu_s - from.server?.cpu_s));
-        self.connect_cpu_s = cpu(before, middle);
-        self.churn_cpu_s = cpu(middle, after);
-        let per_write = |seconds: f64| round(seconds * 1e3 / as_float(self.writes.max(1)));
-        self.churn_cpu_ms_per_write = self.churn_cpu_s.map(per_write);
-        self.rss_mb_before = before.server.map(|usage| round(usage.rss_mb));
-        self.rss_mb = after.server.map(|usage| round(usage.rss_mb));
-        self.peak_mb = after.server.map(|usage| round(usage.peak_mb));
-        let received = after.received.saturating_sub(middle.received);
-        let client = after.client_cpu_s - middle.client_cpu_s;
-        self.client_cpu_us_per_push =
-            (received > 0).then(|| round(client * 1e6 / as_float(received)));
-        self.client_connect_cpu_s = round(middle.client_cpu_s - before.client_cpu_s);
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-fn as_float(count: u64) -> f64 {
-    count as f64
 }

@@ -107,9 +107,9 @@ impl Server {
     /// Whether anybody is there.
     pub(super) async fn probe(&self) -> Result<(), LoadError> {
         let connected = self.connect(Reading::All).await;
-        connected.map(drop).map_err(|source| LoadError::NoServer {
+        connected.map(drop).map_err(|end| LoadError::NoServer {
             address: self.authority.clone(),
-            source: Box::new(source),
+            problem: end.to_string(),
         })
     }
 
