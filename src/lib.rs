@@ -15,6 +15,7 @@ pub mod client;
 pub mod config;
 pub mod controllers;
 pub mod identity;
+pub mod load;
 pub mod manifest;
 pub mod mesh;
 pub mod model;

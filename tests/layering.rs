@@ -23,6 +23,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("server", 4),
     ("admin", 5),
     ("agent", 5),
+    ("load", 5),
     ("app", 6),
     ("cli", 7),
 ];

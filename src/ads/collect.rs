@@ -232,9 +232,9 @@ impl Subscription {
                 self.due.push(name);
                 continue;
             }
-            self.entries.update(&name, |key, entry| {
-                let found = world.look_up(key, entry.explicit);
-                !entry.due || judge(key, entry, found.as_ref(), draft)
+            self.entries.update(&name, |entry| {
+                let found = world.look_up(&name, entry.explicit);
+                !entry.due || judge(&name, entry, found.as_ref(), draft)
             });
         }
     }
@@ -249,9 +249,9 @@ impl Subscription {
     ) -> Vec<Arc<str>> {
         for resource in world.all.iter() {
             let name = resource.name();
-            let known = self.entries.update(name, |key, entry| {
+            let known = self.entries.update(name, |entry| {
                 entry.forced |= answering;
-                judge(key, entry, Some(resource), draft)
+                judge(name, entry, Some(resource), draft)
             });
             if known {
                 continue;
@@ -296,13 +296,13 @@ impl Subscription {
     /// (xDS rule 35).
     fn add_rejected(&mut self, world: &Source<'_>, draft: &mut Draft) {
         for name in std::mem::take(&mut self.rejected) {
-            self.entries.update(&name, |key, entry| {
+            self.entries.update(&name, |entry| {
                 if !entry.is_rejected() {
                     return true;
                 }
                 entry.forced = true;
-                let found = world.look_up(key, entry.explicit);
-                judge(key, entry, found.as_ref(), draft)
+                let found = world.look_up(&name, entry.explicit);
+                judge(&name, entry, found.as_ref(), draft)
             });
         }
     }

@@ -46,18 +46,25 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// The fields of the response message beside its resources. Fields may come
-    /// in any order, so the message is these bytes and then the frames.
-    pub fn head(&self) -> Vec<u8> {
-        let version = format!("{:016x}", self.version);
-        let mut head = Vec::new();
-        proto::put_bytes(&mut head, 1, version.as_bytes());
-        proto::put_bytes(&mut head, 4, self.kind.as_str().as_bytes());
-        proto::put_bytes(&mut head, 5, self.nonce.to_string().as_bytes());
+    /// Appends the fields of the response message beside its resources. Fields
+    /// may come in any order, so the message is these bytes and then the frames.
+    pub fn write_head(&self, out: &mut Vec<u8>) {
+        proto::put_bytes(out, 1, &hex(self.version));
+        proto::put_bytes(out, 4, self.kind.as_str().as_bytes());
+        proto::put_bytes(out, 5, &hex(self.nonce.0));
         // Field 6 of a `SotW` response is something else, and never set.
         for name in &self.removed {
-            proto::put_bytes(&mut head, 6, name.as_bytes());
+            proto::put_bytes(out, 6, name.as_bytes());
         }
-        head
     }
+}
+
+/// What `{:016x}` prints, without the machinery: one of each goes with every
+/// response.
+fn hex(number: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| {
+        let digit = number >> (60 - 4 * at) & 0xf;
+        DIGITS.get(digit as usize).copied().unwrap_or_default()
+    })
 }

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use tokio::runtime::Runtime;
 
-use super::stop;
+use super::{descriptors, stop};
 use crate::app::{self, App};
 use crate::config::{Config, DiscoveryArgs};
 use crate::telemetry::{LogFormat, init_logs};
 
 pub(super) fn run(args: DiscoveryArgs) -> Result<ExitCode> {
     let config = configure(args)?;
+    descriptors::raise();
     Runtime::new()?.block_on(async {
         let stop = stop::told()?;
         App::start(config)?.run_until(stop).await?;

@@ -2,9 +2,12 @@
 
 mod agent;
 mod demo;
+mod descriptors;
 mod discovery;
 mod helloworld;
+mod load;
 mod parse;
+mod replay;
 mod stop;
 
 use std::process::ExitCode;
@@ -13,7 +16,9 @@ use clap::{Parser, Subcommand};
 
 pub use self::demo::DemoArgs;
 pub use self::helloworld::HelloworldArgs;
+pub use self::replay::ReplayArgs;
 use crate::config::{AgentArgs, DiscoveryArgs};
+use crate::load::LoadArgs;
 use crate::manifest::{self, Kind};
 
 /// Multi-cluster, multi-network xDS control plane.
@@ -37,8 +42,13 @@ enum Command {
     /// Answer GET /hello with a version, as the sample service of Istio's guides
     #[command(disable_version_flag = true)]
     Helloworld(HelloworldArgs),
+    /// Answer as the API servers of a mesh of any size, for load runs
+    #[command(disable_version_flag = true)]
+    Replay(ReplayArgs),
     /// Show three networks with a real Envoy in each, and a change arriving
     Demo(DemoArgs),
+    /// Measure an ADS server: simulated sidecars, changes, and how long they take to arrive
+    Load(Box<LoadArgs>),
 }
 
 fn crds() -> ExitCode {
@@ -54,8 +64,10 @@ pub fn run() -> ExitCode {
         Command::Check(args) => discovery::check(*args),
         Command::Agent(args) => agent::run(*args),
         Command::Helloworld(args) => helloworld::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Crds => Ok(crds()),
         Command::Demo(args) => demo::run(&args),
+        Command::Load(args) => load::run(&args),
     };
     match result {
         Ok(status) => status,

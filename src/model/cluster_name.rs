@@ -37,17 +37,10 @@ pub struct ClusterName {
     pub host: Hostname,
 }
 
-/// Why a text is not the name of an outbound Envoy cluster.
+/// A text that is not the name of an outbound Envoy cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClusterNameError {
-    /// Neither of the two forms.
-    #[error("{0:?} is neither outbound|PORT|SUBSET|HOST nor outbound_.PORT_.SUBSET_.HOST")]
-    Form(String),
-    /// The port is not a number from 0 to 65535.
-    #[error("{0:?} has no valid port")]
-    Port(String),
-}
+#[error("{0:?} is neither outbound|PORT|SUBSET|HOST nor outbound_.PORT_.SUBSET_.HOST")]
+pub struct ClusterNameError(String);
 
 impl ClusterName {
     /// `outbound|port|subset|host`.
@@ -71,33 +64,73 @@ impl ClusterName {
     }
 }
 
+/// The host in the name of an Envoy cluster; other names are their own host.
+pub fn host_of(name: &str) -> &str {
+    if let Some((_, host)) = name.rsplit_once('|') {
+        return host;
+    }
+    name.strip_prefix("outbound_.")
+        .and_then(|rest| rest.splitn(3, "_.").nth(2))
+        .unwrap_or(name)
+}
+
+/// The parts of the name of an Envoy cluster: what [`ClusterName`] owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterNameRef<'a> {
+    /// Which form the name has.
+    pub direction: Direction,
+    /// Service port.
+    pub port: u16,
+    /// Subset; empty for all.
+    pub subset: &'a str,
+    /// Host.
+    pub host: &'a str,
+}
+
+impl<'a> ClusterNameRef<'a> {
+    /// Reads a name; `None` where it is not of a cluster's form.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (direction, rest, gap) = if let Some(rest) = text.strip_prefix("outbound|") {
+            (Direction::Outbound, rest, "|")
+        } else {
+            let rest = text.strip_prefix("outbound_.")?;
+            (Direction::SniDnat, rest, "_.")
+        };
+        let mut parts = rest.splitn(3, gap);
+        let (port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
+        // One spelling per name: "+80" or "080" would be a second one.
+        let plain = port == "0" || port.starts_with(|c: char| c.is_ascii_digit() && c != '0');
+        Some(Self {
+            direction,
+            port: port.parse().ok().filter(|_| plain)?,
+            subset,
+            host,
+        })
+    }
+
+    /// The same with a host that is already shared.
+    pub fn with_host(self, host: &Hostname) -> ClusterName {
+        let none = self.subset.is_empty();
+        ClusterName {
+            direction: self.direction,
+            port: self.port,
+            subset: if none {
+                Arc::default()
+            } else {
+                self.subset.into()
+            },
+            host: host.clone(),
+        }
+    }
+}
+
 impl FromStr for ClusterName {
     type Err = ClusterNameError;
 
     fn from_str(text: &str) -> Result<Self, ClusterNameError> {
-        let (direction, rest, gap) = if let Some(rest) = text.strip_prefix("outbound|") {
-            (Direction::Outbound, rest, "|")
-        } else if let Some(rest) = text.strip_prefix("outbound_.") {
-            (Direction::SniDnat, rest, "_.")
-        } else {
-            return Err(ClusterNameError::Form(text.to_owned()));
-        };
-        let mut parts = rest.splitn(3, gap);
-        let (Some(port), Some(subset), Some(host)) = (parts.next(), parts.next(), parts.next())
-        else {
-            return Err(ClusterNameError::Form(text.to_owned()));
-        };
-        // One spelling per name: "+80" or "080" would be a second one.
-        let port = match port.parse::<u16>() {
-            Ok(number) if number.to_string() == port => number,
-            _ => return Err(ClusterNameError::Port(text.to_owned())),
-        };
-        Ok(Self {
-            direction,
-            port,
-            subset: Arc::from(subset),
-            host: Hostname::from(host),
-        })
+        let parts = ClusterNameRef::parse(text);
+        let parts = parts.ok_or_else(|| ClusterNameError(text.to_owned()))?;
+        Ok(parts.with_host(&Hostname::from(parts.host)))
     }
 }
 

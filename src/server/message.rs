@@ -1,8 +1,8 @@
 //! A response as the bytes of one gRPC message.
 
-use std::{iter::Peekable, vec};
+use std::vec;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::ads::Outgoing;
 
@@ -13,53 +13,78 @@ const CHUNK: usize = 16 * 1024;
 /// Flag and length before each message.
 const PREFIX: usize = 5;
 
+/// Bytes of version, type and nonce, at most.
+const HEAD: usize = 128;
+
 /// One gRPC message, handed out in chunks: a slow client holds references to
 /// shared bytes and one gathered chunk, never a copy of the message.
 #[derive(Debug)]
 pub(super) struct Message {
-    parts: Peekable<vec::IntoIter<Bytes>>,
+    /// What comes before all else, with the small parts behind it.
+    first: Option<Bytes>,
+    parts: vec::IntoIter<Bytes>,
 }
 
 impl Message {
     pub(super) fn new(outgoing: Outgoing) -> Self {
-        let head = outgoing.head();
         let resources: usize = outgoing.frames.iter().map(Bytes::len).sum();
-        let length = u32::try_from(head.len() + resources).unwrap_or(u32::MAX);
-        let mut first = BytesMut::with_capacity(PREFIX + head.len());
-        first.put_u8(0);
-        first.put_u32(length);
-        first.extend_from_slice(&head);
-        let mut parts = outgoing.frames;
-        parts.insert(0, first.freeze());
-        let parts = parts.into_iter().peekable();
-        Self { parts }
+        let gathered = if resources <= CHUNK { resources } else { 0 };
+        let removed: usize = outgoing.removed.iter().map(|name| name.len() + 4).sum();
+        let mut first = Vec::with_capacity(PREFIX + HEAD + removed + gathered);
+        first.extend_from_slice(&[0; PREFIX]);
+        outgoing.write_head(&mut first);
+        let length = first.len() - PREFIX + resources;
+        put_length(&mut first, length);
+        let mut parts = outgoing.frames.into_iter();
+        if gathered > 0 {
+            parts
+                .by_ref()
+                .for_each(|part| first.extend_from_slice(&part));
+        }
+        let first = Some(Bytes::from(first));
+        Self { first, parts }
     }
 
     /// The only response of a call.
     pub(super) fn unary(response: &impl prost::Message) -> Self {
-        let length = response.encoded_len();
-        let mut bytes = BytesMut::with_capacity(PREFIX + length);
-        bytes.put_u8(0);
-        bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-        bytes.extend_from_slice(&response.encode_to_vec());
-        let parts = vec![bytes.freeze()].into_iter().peekable();
-        Self { parts }
+        let mut first = vec![0; PREFIX];
+        first.append(&mut response.encode_to_vec());
+        let length = first.len() - PREFIX;
+        put_length(&mut first, length);
+        Self {
+            first: Some(first.into()),
+            parts: Vec::new().into_iter(),
+        }
     }
 
     /// The next bytes to write.
     pub(super) fn next_chunk(&mut self) -> Option<Bytes> {
-        let first = self.parts.next()?;
-        let fits = |have: usize| move |next: &Bytes| have + next.len() <= CHUNK;
-        let Some(second) = self.parts.next_if(fits(first.len())) else {
+        let first = self.first.take().or_else(|| self.parts.next())?;
+        let (mut size, mut count) = (first.len(), 0);
+        for part in self.parts.as_slice() {
+            if size + part.len() > CHUNK {
+                break;
+            }
+            size += part.len();
+            count += 1;
+        }
+        if count == 0 {
             return Some(first);
-        };
-        let mut chunk = BytesMut::with_capacity(CHUNK);
+        }
+        let mut chunk = BytesMut::with_capacity(size);
         chunk.extend_from_slice(&first);
-        chunk.extend_from_slice(&second);
-        while let Some(next) = self.parts.next_if(fits(chunk.len())) {
-            chunk.extend_from_slice(&next);
+        for part in self.parts.by_ref().take(count) {
+            chunk.extend_from_slice(&part);
         }
         Some(chunk.freeze())
+    }
+}
+
+/// Writes the length of the message into its prefix.
+fn put_length(message: &mut [u8], length: usize) {
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    if let Some(place) = message.get_mut(1..PREFIX) {
+        place.copy_from_slice(&length.to_be_bytes());
     }
 }
 

@@ -195,7 +195,8 @@ impl From<DiscoveryResponse> for Response {
 
 impl From<Outgoing> for Response {
     fn from(outgoing: Outgoing) -> Self {
-        let mut bytes = outgoing.head();
+        let mut bytes = Vec::new();
+        outgoing.write_head(&mut bytes);
         for frame in &outgoing.frames {
             bytes.extend_from_slice(frame);
         }
