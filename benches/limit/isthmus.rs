@@ -29,7 +29,8 @@ pub fn run(size: usize, root: Option<&str>) {
     let server = AdsServer::serve(published, tls).expect("listens");
     println!("{}", server.address);
     for (round, _) in stdin().lines().enumerate() {
-        let content = format!("{round:x>width$}", width = size - NAME.len() - 1);
+        let mut content = round.to_string();
+        content.push_str(&"x".repeat(size - NAME.len() - content.len()));
         server.change(endpoint_change(&[HOST]), |world| {
             world.set(TypeUrl::ClusterLoadAssignment, NAME, &content);
         });

@@ -63,13 +63,25 @@ impl Process {
         Duration::from_nanos(nanos.sum())
     }
 
+    /// Whether every thread of it sleeps. On a busy machine a process may not
+    /// run and yet have work.
+    fn sleeps(&self) -> bool {
+        let tasks = fs::read_dir(self.file("task")).expect("it runs");
+        let mut states = tasks.flatten().map(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let after_name = stat.rsplit(") ").next();
+            after_name.is_none_or(|state| state.starts_with('S'))
+        });
+        states.all(|sleeps| sleeps)
+    }
+
     /// Its CPU time once it has nothing left to do.
     pub fn rest(&self) -> Duration {
         let mut last = self.cpu();
         loop {
             thread::sleep(Duration::from_millis(20));
             let now = self.cpu();
-            if now.saturating_sub(last) < Duration::from_micros(100) {
+            if self.sleeps() && now.saturating_sub(last) < Duration::from_micros(100) {
                 return now;
             }
             last = now;

@@ -186,7 +186,11 @@ async fn serve(kind: Kind, address: SocketAddr, streams: usize, root: Option<&st
     println!("ready");
     let input = pipe::OpenOptions::new().open_receiver("/dev/stdin");
     let mut lines = BufReader::new(input.expect("a pipe")).lines();
-    while lines.next_line().await.expect("readable").is_some() {
+    loop {
+        tokio::select! {
+            line = lines.next_line() => if line.expect("readable").is_none() { return },
+            Some(ended) = reading.join_next() => panic!("a stream ended: {ended:?}"),
+        }
         for client in &clients {
             acknowledge(client).await.expect("open");
         }

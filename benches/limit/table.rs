@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use super::SIZES;
 use super::process::Process;
 
-/// A server and its clients.
+/// A server and its clients, which end before it.
 struct Pair {
-    server: Process,
     sink: Process,
+    server: Process,
 }
 
 /// What one round cost.
@@ -30,7 +30,7 @@ impl Pair {
         let mut sink = with_root(&["sink", kind, &address, &streams]);
         sink.expect("ready");
         server.rest();
-        Self { server, sink }
+        Self { sink, server }
     }
 
     fn round(&mut self) -> Cost {
