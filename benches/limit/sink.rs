@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use isthmus::model::TypeUrl;
 use isthmus::testing::ads_stream::delta;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
-use tokio::net::{TcpStream, unix::pipe};
+use tokio::net::{TcpSocket, unix::pipe};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::http2::{self, DEFAULT_WINDOW, MAX_WINDOW, Reader, Seen};
@@ -109,13 +109,22 @@ impl Shared {
     }
 }
 
-async fn connect(address: SocketAddr, root: Option<&str>) -> io::Result<Box<dyn Socket>> {
+async fn connect(
+    kind: Kind,
+    address: SocketAddr,
+    root: Option<&str>,
+) -> io::Result<Box<dyn Socket>> {
+    let socket = TcpSocket::new_v4()?;
+    if kind == Kind::Sleeps {
+        // Or the kernel would hold the message.
+        socket.set_recv_buffer_size(4096)?;
+    }
+    let socket = socket.connect(address).await?;
+    socket.set_nodelay(true)?;
     if let Some(root) = root {
         let client = tls::client(root.as_ref());
-        return Ok(Box::new(tls::connect(&client, address).await?));
+        return Ok(Box::new(tls::connect(&client, socket).await?));
     }
-    let socket = TcpStream::connect(address).await?;
-    socket.set_nodelay(true)?;
     Ok(Box::new(socket))
 }
 
@@ -171,7 +180,7 @@ async fn serve(kind: Kind, address: SocketAddr, streams: usize, root: Option<&st
     });
     let mut clients = Vec::new();
     for _ in 0..streams {
-        let socket = connect(address, root).await.expect("connects");
+        let socket = connect(kind, address, root).await.expect("connects");
         let client = open(kind, socket, &shared).await.expect("is served");
         let client = Rc::new(RefCell::new(client));
         acknowledge(&client).await.expect("open");

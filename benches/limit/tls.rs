@@ -1,6 +1,6 @@
 //! TLS of both servers, and of the sink that trusts them.
 
-use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use isthmus::identity::serving::{Refusals, ServerTls, ServingCertificate, serving_names};
 use isthmus::testing::identity::{TestCa, TestCaOptions, now};
@@ -36,11 +36,7 @@ pub fn client(root: &Path) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-pub async fn connect(
-    client: &TlsConnector,
-    address: SocketAddr,
-) -> io::Result<TlsStream<TcpStream>> {
-    let socket = TcpStream::connect(address).await?;
+pub async fn connect(client: &TlsConnector, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let host = ServerName::try_from(HOST).expect("a name");
     client.connect(host, socket).await
 }

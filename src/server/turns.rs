@@ -55,7 +55,10 @@ where
 pub(super) struct Streams {
     /// Started and not polled yet.
     started: Arc<Started>,
-    running: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Most connections have one stream: it needs no list, and no waker of its
+    /// own.
+    first: Option<BoxFuture<'static, ()>>,
+    others: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 impl Streams {
@@ -110,8 +113,20 @@ impl Streams {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) {
-        self.running.extend(self.started.lock().drain(..));
-        while let Poll::Ready(Some(())) = self.running.poll_next_unpin(cx) {}
+        for stream in self.started.lock().drain(..) {
+            match &mut self.first {
+                Some(_) => self.others.push(stream),
+                none => *none = Some(stream),
+            }
+        }
+        if let Some(first) = &mut self.first
+            && first.as_mut().poll(cx).is_ready()
+        {
+            self.first = None;
+        }
+        if !self.others.is_empty() {
+            while let Poll::Ready(Some(())) = self.others.poll_next_unpin(cx) {}
+        }
     }
 }
 

@@ -94,6 +94,31 @@ async fn a_stream_that_the_connection_starts_runs() {
 }
 
 #[tokio::test]
+async fn all_streams_of_a_connection_run() {
+    let (socket, _client, streams) = connection();
+    let starts = streams.starts();
+    let connection = async move {
+        let mut running = Vec::new();
+        for number in 0..20 {
+            let (ask, asked) = oneshot::channel();
+            let (answer, answered) = oneshot::channel();
+            starts.execute(async move {
+                let _ = asked.await;
+                let _ = answer.send(number);
+            });
+            running.push((ask, answered, number));
+        }
+        yield_now().await;
+        // The first to start is the last to end.
+        for (ask, answered, number) in running.into_iter().rev() {
+            ask.send(()).expect("a stream");
+            assert_eq!(answered.await, Ok(number));
+        }
+    };
+    streams.drive(socket, connection).await;
+}
+
+#[tokio::test]
 async fn streams_end_with_their_connection() {
     let (socket, _client, streams) = connection();
     let starts = streams.starts();
