@@ -204,3 +204,6 @@ fn refuse(code: StatusCode, reason: &str, message: &str) -> Response {
     *response.status_mut() = code;
     response
 }
+
+#[cfg(test)]
+mod tests;
