@@ -1,6 +1,11 @@
 //! `isthmus load` against `isthmus discovery`, both as processes.
 
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 mod support {
     pub(crate) mod plane;

@@ -196,8 +196,8 @@ fn period(rate: f64) -> Duration {
 fn every(period: Option<Duration>) -> Option<Interval> {
     let period = period.filter(|period| !period.is_zero())?;
     let mut ticks = interval_at(Instant::now() + period, period);
-    // What was late is not made good by a burst.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What was missed is not made good by a burst.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     Some(ticks)
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Proxy {
     kind: Arc<Kind>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     markers: Arc<Markers>,
     pub(super) place: Place,
     node: Vec<u8>,

@@ -82,7 +82,7 @@ impl Run<'_> {
             return Ok(());
         };
         tokio::select! {
-            marked = mark(mesh, &self.cast.markers, &self.args.churn) => Ok(marked?),
+            marked = mark(mesh, &self.cast.markers, &self.args.churn) => marked.map_err(LoadError::Unfilled),
             () = stop.cancelled() => Err(LoadError::Stopped),
         }
     }
@@ -99,7 +99,7 @@ impl Run<'_> {
         let is_served = self.served(stop).await?;
         let connected = is_served.then(|| start.elapsed());
         self.settle(stop).await;
-        self.cast.start_offenders(&mut tasks, sidecars);
+        self.cast.start_offenders(&mut tasks);
         let middle = self.costs()?;
         let floor = self.follow_floor(&mut tasks).await?;
         self.cast.world.ledger.set_steady();
