@@ -3,38 +3,24 @@
 use std::{convert::Infallible, future::ready, net::SocketAddr, sync::Arc};
 
 use futures::future::join_all;
-use hyper::{rt::Executor, server::conn::http2, service::service_fn};
+use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Duration, sleep, timeout},
 };
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::coalesce::Coalesced;
 use super::service::Service;
+use super::turns::{Starts, Streams};
 use super::{Config, Listener, Peer, State};
 use crate::identity::serving::ServerTls;
 
 /// Unread request bytes that one stream, and one connection, may hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// Runs hyper's streams as children of the server's tasks.
-#[derive(Debug, Clone)]
-struct Tasks(TaskTracker);
-
-impl<F> Executor<F> for Tasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
-}
 
 /// Serves ADS, and certificates, on `listeners` until `shutdown` resolves, then
 /// tells every stream that it ends and gives connections `config.grace` to
@@ -104,7 +90,8 @@ where
     let (socket, address) = (Coalesced::new(socket), peer.address);
     let config = service.state.config.clone();
     let stop = service.stop.clone();
-    let builder = http2_of(&config, &service.tasks);
+    let streams = Streams::default();
+    let builder = http2_of(&config, streams.starts());
     let respond =
         service_fn(move |request| ready(Ok::<_, Infallible>(service.respond(&peer, request))));
     // Boxed, or each future around it would hold room for it twice.
@@ -119,7 +106,7 @@ where
         http.as_mut().graceful_shutdown();
         timeout(config.grace, http).await.unwrap_or(Ok(()))
     };
-    if let Err(error) = socket.drive(serve).await {
+    if let Err(error) = streams.drive(socket, serve).await {
         debug!(peer = %address, %error, "connection ended");
     }
 }
@@ -133,8 +120,8 @@ async fn age(limit: Option<Duration>) {
 
 /// Small windows and buffers: what an idle connection holds is most of what a
 /// thousand sidecars cost.
-fn http2_of(config: &Config, tasks: &TaskTracker) -> http2::Builder<Tasks> {
-    let mut builder = http2::Builder::new(Tasks(tasks.clone()));
+fn http2_of(config: &Config, starts: Starts) -> http2::Builder<Starts> {
+    let mut builder = http2::Builder::new(starts);
     builder
         .timer(TokioTimer::new())
         // Dead peers go; pings of clients are answered however often they come

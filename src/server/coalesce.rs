@@ -2,23 +2,69 @@
 //!
 //! h2 writes and flushes each frame on its own, so that a response of 1 MB
 //! costs 64 system calls (and over TLS 128 records). [`Coalesced`] takes those
-//! writes into one buffer and answers each flush at once; [`Coalesced::drive`]
-//! wraps the connection and really writes once after each time it was polled.
+//! writes into one buffer and answers each flush at once; the task of the
+//! connection really writes, with [`Coalesced::poll_write_out`], when it has
+//! nothing else to do.
 
 use std::{
-    future::poll_fn,
+    cell::Cell,
     io::{self, IoSlice},
-    pin::{Pin, pin},
+    mem,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that wait in memory before a write has to wait for the socket.
 const FULL: usize = 128 * 1024;
+
+thread_local! {
+    /// The buffer of whichever connection writes now: warm in the cache, and no
+    /// memory of the connections that do not write.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Bytes that were accepted and not yet written.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Waiting {
+    fn left(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
+    fn push(&mut self, slices: &[IoSlice<'_>]) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.take();
+        }
+        for slice in slices {
+            self.bytes.extend_from_slice(slice);
+        }
+    }
+
+    /// Keeps the room while a connection writes on.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.written = 0;
+    }
+
+    /// Holds no more room than what waits needs.
+    fn shrink(&mut self) {
+        if self.left().len() < self.bytes.capacity() / 2 {
+            let left = self.left().to_vec();
+            let mut spare = mem::replace(&mut self.bytes, left);
+            self.written = 0;
+            spare.clear();
+            SPARE.set(spare);
+        }
+    }
+}
 
 /// A socket whose writes are gathered. Its clones are the same socket; all of
 /// them live in one task, so the lock is never contended.
@@ -28,8 +74,7 @@ pub(super) struct Coalesced<T>(Arc<Mutex<Inner<T>>>);
 #[derive(Debug)]
 struct Inner<T> {
     io: T,
-    /// Accepted and not yet written; no memory when there is none.
-    waiting: BytesMut,
+    waiting: Waiting,
     /// `io` took bytes that it may still hold: TLS does, when its socket is full.
     unflushed: bool,
     /// A write failed behind the connection's back: its next call gets this.
@@ -42,32 +87,31 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
     }
 
     /// Writes until nothing waits.
-    fn write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.waiting.is_empty() {
-            let written = match ready!(Pin::new(&mut self.io).poll_write(cx, &self.waiting)) {
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.waiting.left().is_empty() {
+            let left = self.waiting.left();
+            let written = match ready!(Pin::new(&mut self.io).poll_write(cx, left)) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 other => other,
             };
             match written {
                 Ok(count) => {
-                    self.waiting.advance(count);
+                    self.waiting.written += count;
                     self.unflushed = true;
                 }
                 Err(error) => {
                     self.failed = Some(error.kind());
-                    self.waiting = BytesMut::new();
+                    self.waiting.clear();
                     return Poll::Ready(Err(error));
                 }
             }
         }
-        self.waiting = BytesMut::new();
+        self.waiting.clear();
         Poll::Ready(Ok(()))
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.waiting.is_empty() {
-            ready!(self.write_out(cx))?;
-        }
+        ready!(self.write(cx))?;
         if self.unflushed {
             let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
             self.unflushed = false;
@@ -82,7 +126,7 @@ impl<T: AsyncWrite + Unpin> Coalesced<T> {
     pub(super) fn new(io: T) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             io,
-            waiting: BytesMut::new(),
+            waiting: Waiting::default(),
             unflushed: false,
             failed: None,
         })))
@@ -92,21 +136,12 @@ impl<T: AsyncWrite + Unpin> Coalesced<T> {
         Self(Arc::clone(&self.0))
     }
 
-    /// Runs `connection`, which owns a share of this socket, and writes what it
-    /// left behind after each time it is polled.
-    pub(super) async fn drive<F: Future>(self, connection: F) -> F::Output {
-        let mut connection = pin!(connection);
-        poll_fn(|cx| {
-            let done = connection.as_mut().poll(cx);
-            let flushed = self.0.lock().flush(cx);
-            if done.is_pending() && matches!(flushed, Poll::Ready(Err(_))) {
-                // The connection may wait for nothing but its peer: let it see
-                // the error.
-                cx.waker().wake_by_ref();
-            }
-            done
-        })
-        .await
+    /// Writes what waits, and gives its room away.
+    pub(super) fn poll_write_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.lock();
+        let flushed = inner.flush(cx);
+        inner.waiting.shrink();
+        flushed
     }
 }
 
@@ -138,14 +173,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Coalesced<T> {
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.0.lock();
         inner.check()?;
-        if inner.waiting.len() >= FULL {
-            ready!(inner.write_out(cx))?;
+        if inner.waiting.left().len() >= FULL {
+            ready!(inner.write(cx))?;
         }
-        let before = inner.waiting.len();
-        for slice in slices {
-            inner.waiting.extend_from_slice(slice);
-        }
-        Poll::Ready(Ok(inner.waiting.len() - before))
+        inner.waiting.push(slices);
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {

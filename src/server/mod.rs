@@ -27,6 +27,7 @@ mod resources;
 mod service;
 mod state;
 mod stream;
+mod turns;
 mod unary;
 
 #[cfg(test)]
