@@ -291,6 +291,37 @@ impl StateBuilder {
     }
 }
 
+/// A service of 1,000 endpoints in three clusters, each a network of three zones,
+/// with two gateways or none; addresses in no order.
+pub fn thousand_endpoints(gateways: bool) -> ServiceState {
+    let mut builder = state();
+    for n in 0..3 {
+        let (network, cluster) = (format!("network-{n}"), format!("cluster-{n}"));
+        for at in 0..2 {
+            if gateways {
+                let address = format!("192.0.2.{}", n * 10 + at);
+                builder = builder.gateway(&network, &cluster, &address, 15443);
+            }
+        }
+    }
+    for i in 0_u32..1_000 {
+        let n = i % 3;
+        let mixed = i.wrapping_mul(2_654_435_761) >> 16;
+        let address = format!("10.{n}.{}.{}", (mixed >> 8) & 0xff, mixed & 0xff);
+        let one = endpoint(&address)
+            .on(&format!("network-{n}"), &format!("cluster-{n}"))
+            .at(&format!("region-{n}/zone-{}/", i % 9 / 3))
+            .node(&format!("node-{}", i % 50))
+            .label("version", "v1")
+            .label("pod-template-hash", "6d9f7c8b5d")
+            .label("security.istio.io/tlsMode", "istio")
+            .label("service.istio.io/canonical-name", "example")
+            .label("service.istio.io/canonical-revision", "v1");
+        builder = builder.with(&one);
+    }
+    builder.build()
+}
+
 /// A rule for [`HOST`] that says nothing yet.
 pub fn rule() -> DestinationRule {
     DestinationRule {

@@ -1,0 +1,168 @@
+//! Guards the hot paths: their allocations, compared with
+//! `tests/allocations.baseline`.
+//!
+//! Allocations and not times, which differ from machine to machine, nor
+//! instructions, which differ from compiler to compiler. Counted are those of
+//! this thread, after a warm-up, so that each run counts the same. The baseline
+//! is that of the dev profile, in which tests run.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+#[path = "allocations/baseline.rs"]
+mod baseline;
+#[path = "allocations/streams.rs"]
+mod streams;
+
+use std::{
+    future::Future,
+    hint::black_box,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use isthmus::mesh::{Generation, Index, SnapshotReader, Update, Writer};
+use isthmus::model::Hostname;
+use isthmus::testing::large::{self, LargeMesh, upsert};
+use isthmus::testing::state;
+use isthmus::xds::eds;
+
+use self::baseline::Used;
+
+/// Changes that the figures of one change are the mean of: how deep a map is
+/// differs from key to key.
+const CHANGES: u64 = 32;
+
+/// What `act` allocates.
+fn used(act: impl FnOnce()) -> Used {
+    let info = allocation_counter::measure(act);
+    Used {
+        count: info.count_total,
+        bytes: info.bytes_total,
+    }
+}
+
+fn index(services: usize) -> Index {
+    let mesh = LargeMesh {
+        services,
+        endpoints: 30,
+    };
+    mesh.index()
+}
+
+/// One endpoint that stops being ready, and one pod that gets another label:
+/// means over the same services at each size.
+fn apply(index: &mut Index) -> [Used; 2] {
+    let mesh = LargeMesh {
+        services: 1_000,
+        endpoints: 30,
+    };
+    let services = (0..CHANGES).map(|n| 29 * usize::try_from(n).expect("small"));
+    let mean = |index: &mut Index, events: Vec<_>| {
+        let all = used(|| {
+            for event in events {
+                black_box(index.apply([event]).expect("a change"));
+            }
+        });
+        Used {
+            count: all.count / CHANGES,
+            bytes: all.bytes / CHANGES,
+        }
+    };
+    let mut change = |ready, turn: &str| {
+        let slices = services.clone();
+        let slices = slices.map(|service| upsert(1, mesh.slice(1, service, ready)));
+        let slices = mean(index, slices.collect());
+        let pods = services.clone().map(|service| {
+            let mut pod = mesh.pod(1, service, 0);
+            pod.labels = pod.labels.overlaid(&[("turn", turn)].into_iter().collect());
+            upsert(1, pod)
+        });
+        [slices, mean(index, pods.collect())]
+    };
+    change(false, "first");
+    change(true, "second")
+}
+
+type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Readers that wait for a newer generation.
+fn waiting(reader: &SnapshotReader, count: usize) -> Vec<Waiting> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut wait = |_| {
+        let mut changed = reader.changed();
+        changed.mark_unchanged();
+        let mut waits: Waiting = Box::pin(async move {
+            changed.changed().await.expect("the writer is there");
+        });
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        waits
+    };
+    (0..count).map(&mut wait).collect()
+}
+
+/// The next snapshot of one service that changed, published to waiting readers.
+fn publish(index: &Index) -> Used {
+    let (writer, reader) = Writer::new();
+    writer.publish(Arc::clone(index.snapshot()));
+    let host = large::host(7);
+    let round = || {
+        let snapshot = reader.latest();
+        let services = snapshot.host(&host).iter().cloned().collect();
+        let mut update = Update {
+            services: vec![(Hostname::from(&*host), services)],
+            ..Update::default()
+        };
+        update.changes.hosts.insert(Hostname::from(&*host));
+        let mut waiting = waiting(&reader, 1_000);
+        let before = snapshot.generation();
+        let used = used(|| writer.publish(Arc::new(snapshot.next(update))));
+        assert_eq!(reader.latest().generation(), Generation(before.0 + 1));
+        let mut context = Context::from_waker(Waker::noop());
+        let woken = |waits: &mut Waiting| waits.as_mut().poll(&mut context).is_ready();
+        assert!(waiting.iter_mut().all(woken), "all are woken");
+        used
+    };
+    round();
+    round()
+}
+
+/// An answer of 1,000 endpoints: the first time, and again.
+fn encode() -> [Used; 2] {
+    let key = || state::key(state::view("network-0"));
+    let service = state::thousand_endpoints(true);
+    black_box(eds::encode(&service, &key()));
+    let first = used(|| {
+        black_box(eds::encode(&service, &key()));
+    });
+    service.eds(key(), eds::encode);
+    let (again, key) = (key(), key());
+    service.eds(again, eds::encode);
+    let again = used(|| {
+        black_box(service.eds(key, eds::encode));
+    });
+    [first, again]
+}
+
+#[test]
+fn hot_paths_allocate_what_the_baseline_says() {
+    let (mut small, mut large) = (index(1_000), index(10_000));
+    let [slice, pod] = apply(&mut large);
+    let [small_slice, small_pod] = apply(&mut small);
+    let [first, again] = encode();
+    let mut paths = vec![
+        ("a slice changed, of 10,000 services", slice),
+        ("a slice changed, of 1,000 services", small_slice),
+        ("a pod changed, of 300,000", pod),
+        ("a pod changed, of 30,000", small_pod),
+        ("a snapshot published to 1,000 readers", publish(&large)),
+        ("1,000 endpoints encoded", first),
+        ("1,000 endpoints from the memo", again),
+    ];
+    paths.extend(streams::paths());
+    baseline::check(&paths);
+}
