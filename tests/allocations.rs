@@ -165,4 +165,10 @@ fn hot_paths_allocate_what_the_baseline_says() {
     ];
     paths.extend(streams::paths());
     baseline::check(&paths);
+    let alike = |a: Used, b: Used| !a.exceeds(b) && !b.exceeds(a);
+    assert!(
+        alike(slice, small_slice) && alike(pod, small_pod),
+        "a change must cost the same in a small and a large mesh: \
+         slice {small_slice:?} and {slice:?}, pod {small_pod:?} and {pod:?}"
+    );
 }

@@ -96,10 +96,12 @@ impl WriterLoop {
         let started = Instant::now();
         let before = self.index.snapshot().generation();
         let next = self.index.apply(batch.into_iter().flatten());
+        let wanted = self.index.hostnames_to_resolve();
         self.hostnames.send_if_modified(|held| {
-            let wanted = self.index.hostnames_to_resolve();
-            let differs = *held != wanted;
-            *held = wanted;
+            let differs = held != wanted;
+            if differs {
+                held.clone_from(wanted);
+            }
             differs
         });
         let Some(snapshot) = next else { return false };

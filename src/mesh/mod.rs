@@ -20,8 +20,9 @@ pub mod rules;
 pub mod scope;
 pub mod service_entry;
 mod service_state;
-mod sharded;
 mod snapshot;
+mod tables;
+mod trie;
 mod virtual_services;
 mod workloads;
 
