@@ -63,8 +63,8 @@ impl Workloads {
 fn is_of(workload: &Workload, key: &PodKey) -> bool {
     // The name first: it tells most apart.
     workload.name == key.name
-        && workload.namespace == key.namespace
-        && workload.cluster == key.cluster
+        && workload.template.namespace == key.namespace
+        && workload.template.cluster == key.cluster
 }
 
 fn hash_of_pod(key: &PodKey) -> u64 {
