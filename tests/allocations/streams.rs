@@ -1,16 +1,19 @@
 //! The paths of streams: connecting, a change for many, requests.
 
-use std::{hint::black_box, sync::Arc};
+use std::{
+    hint::black_box,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use envoy_types::pb::envoy::config::core::v3::{Extension, Node};
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-use isthmus::ads::{Options, Outgoing, Request, Resources, Session, Variant};
-use isthmus::mesh::{Index, Snapshot};
+use isthmus::ads::{Options, Outgoing, Request, Session, Variant};
+use isthmus::mesh::{Index, SnapshotReader, Watcher, Writer};
 use isthmus::model::TypeUrl;
 use isthmus::testing::ads_stream::delta;
-use isthmus::testing::ads_world::{endpoint_change, since};
 use isthmus::testing::large::{self, LargeMesh, upsert};
-use isthmus::xds::ProxyResources;
+use isthmus::xds::{Audience, Audiences, ProxyResources};
 use prost::Message;
 
 use super::{baseline::Used, used};
@@ -61,57 +64,91 @@ fn ack(outgoing: &Outgoing) -> DeltaDiscoveryRequest {
     }
 }
 
-fn take(session: &mut Session, request: DeltaDiscoveryRequest) {
-    let received = session.on_request(Request::Delta(request));
-    received.expect("the stream goes on");
+/// A stream without its socket.
+struct Stream {
+    session: Session,
+    watcher: Watcher,
+    audience: Option<Arc<Audience>>,
 }
 
-fn resources(session: &Session, snapshot: &Arc<Snapshot>) -> impl Resources + use<> {
-    let proxy = session.proxy().expect("identified");
-    ProxyResources::new(Arc::clone(snapshot), Arc::clone(proxy))
+/// What streams share.
+struct Shared {
+    reader: SnapshotReader,
+    options: Arc<Options>,
+    audiences: Audiences,
 }
 
-/// The next response, which must hold `count` resources, and its ACK.
-fn answer(session: &mut Session, resources: &dyn Resources, count: usize) {
-    let outgoing = session.poll(resources).expect("a response");
-    black_box(outgoing.head());
-    assert!(outgoing.frames.len() >= count);
-    take(session, ack(&outgoing));
-}
-
-fn connect(
-    options: &Arc<Options>,
-    snapshot: &Arc<Snapshot>,
-    requests: [DeltaDiscoveryRequest; 2],
-) -> Session {
-    let mut session = Session::new(Variant::Delta, Arc::clone(options));
-    for request in requests {
-        take(&mut session, request);
-        let resources = resources(&session, snapshot);
-        answer(&mut session, &resources, MESH.services);
+impl Stream {
+    fn take(&mut self, request: DeltaDiscoveryRequest) {
+        let received = self.session.on_request(Request::Delta(request));
+        received.expect("the stream goes on");
+        let watches = self.session.take_watches();
+        let on = watches.iter().filter(|watch| watch.on);
+        self.watcher.watch(on.map(|watch| &*watch.name));
     }
-    session
+
+    /// The next response, which must hold `count` resources, and its ACK.
+    fn answer(&mut self, shared: &Shared, count: usize) {
+        let snapshot = shared.reader.latest();
+        let proxy = Arc::clone(self.session.proxy().expect("identified"));
+        let audience = self.audience.get_or_insert_with(|| {
+            let audience = shared.audiences.of(&snapshot, &proxy);
+            self.watcher.look_through(Arc::<Audience>::clone(&audience));
+            audience
+        });
+        let resources = ProxyResources::new(snapshot, proxy, Arc::clone(audience));
+        let outgoing = self.session.poll(&resources).expect("a response");
+        black_box(outgoing.head());
+        assert!(outgoing.frames.len() >= count);
+        self.take(ack(&outgoing));
+    }
+
+    fn connect(shared: &Shared, requests: [DeltaDiscoveryRequest; 2]) -> Self {
+        let mut stream = Self {
+            session: Session::new(Variant::Delta, Arc::clone(&shared.options)),
+            watcher: shared.reader.watch(),
+            audience: None,
+        };
+        for request in requests {
+            stream.take(request);
+            stream.answer(shared, MESH.services);
+        }
+        stream
+    }
+
+    /// Looks at what was published: one resource differs.
+    fn wake(&mut self, shared: &Shared) {
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(news) = self.watcher.poll_news(&mut context) else {
+            panic!("a change was published");
+        };
+        self.session.on_news(&news);
+        self.answer(shared, 1);
+    }
 }
 
 /// One stream that connects; then one change for many streams.
 fn fan_out(index: &mut Index) -> [Used; 2] {
-    let options = Arc::new(Options::default());
+    let (writer, reader) = Writer::new();
+    writer.publish(Arc::clone(index.snapshot()));
+    let shared = Shared {
+        reader,
+        options: Arc::default(),
+        audiences: Audiences::default(),
+    };
     let requests = || [first_request(), endpoints_request()];
-    let first = Arc::clone(index.snapshot());
-    let streams = (0..STREAMS).map(|_| connect(&options, &first, requests()));
-    let mut streams: Vec<Session> = streams.collect();
+    let streams = (0..STREAMS).map(|_| Stream::connect(&shared, requests()));
+    let mut streams: Vec<Stream> = streams.collect();
     let (next, mut last) = (requests(), None);
-    let connected = used(|| last = Some(connect(&options, &first, next)));
+    let connected = used(|| last = Some(Stream::connect(&shared, next)));
     drop(last);
     let mut change = |ready| {
         let next = index.apply([upsert(1, MESH.slice(1, 7, ready))]);
         let next = next.expect("a change");
-        let changes = since(endpoint_change(&[&large::host(7)]));
         used(|| {
-            for session in &mut streams {
-                session.on_changes(&changes);
-                let resources = resources(session, &next);
-                answer(session, &resources, 1);
+            black_box(writer.publish(next));
+            for stream in &mut streams {
+                stream.wake(&shared);
             }
         })
     };
