@@ -94,9 +94,8 @@ impl SliceJoin<'_> {
     }
 
     fn mtls_disabled(&self, workload: &Workload, port: u16) -> bool {
-        let Workload {
-            namespace, labels, ..
-        } = workload;
+        let namespace = &workload.template.namespace;
+        let labels = &workload.labels;
         self.authentications.mtls_disabled(namespace, labels, port)
     }
 
