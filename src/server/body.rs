@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::message::Message;
+use super::standing::Standing;
 
 /// What a stream's task hands to its body.
 #[derive(Debug)]
@@ -29,14 +31,24 @@ pub(super) enum Item {
 pub struct ResponseBody {
     items: Option<mpsc::Receiver<Box<Item>>>,
     current: Option<Message>,
+    standing: Option<Arc<Standing>>,
 }
 
 impl ResponseBody {
-    pub(super) fn new() -> (mpsc::Sender<Box<Item>>, Self) {
+    /// The end of a stream that does not begin.
+    pub(super) fn ended(status: Status) -> Self {
+        let (out, body) = Self::new(None);
+        // There is room for one.
+        let _ = out.try_send(Box::new(Item::End(status)));
+        body
+    }
+
+    pub(super) fn new(standing: Option<Arc<Standing>>) -> (mpsc::Sender<Box<Item>>, Self) {
         let (sender, items) = mpsc::channel(1);
         let body = Self {
             items: Some(items),
             current: None,
+            standing,
         };
         (sender, body)
     }
@@ -50,16 +62,31 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let standing = self.standing.clone();
+        let standing = standing.as_deref();
         loop {
             if let Some(chunk) = self.current.as_mut().and_then(Message::next_chunk) {
+                if let Some(standing) = standing {
+                    standing.hand_out();
+                }
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             self.current = None;
             let Some(items) = self.items.as_mut() else {
                 return Poll::Ready(None);
             };
-            let status = match ready!(items.poll_recv(cx)).map(|item| *item) {
+            let next = match standing.and_then(Standing::ending) {
+                Some(status) => Poll::Ready(Some(Box::new(Item::End(status.clone())))),
+                None => items.poll_recv(cx),
+            };
+            if let (Some(standing), true) = (standing, next.is_pending()) {
+                standing.idle(cx);
+            }
+            let status = match ready!(next).map(|item| *item) {
                 Some(Item::Message(message)) => {
+                    if let Some(standing) = standing {
+                        standing.begin(message.size());
+                    }
                     self.current = Some(message);
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! One ADS stream: a session between its requests, the published world and
 //! its response body.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -16,10 +16,12 @@ use tracing::{debug, info, warn};
 use super::State;
 use super::admission::Admission;
 use super::body::Item;
-use super::connections::Registered;
-use super::limit::StreamLimit;
+use super::connections::{Registered, proxy_name};
+use super::limit::Limits;
 use super::message::Message;
+use super::offenders::Offence;
 use super::requests::Requests;
+use super::standing::Standing;
 use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
 use crate::mesh::Generation;
 
@@ -28,7 +30,7 @@ pub(super) struct Stream<B> {
     state: Arc<State>,
     session: Session,
     variant: Variant,
-    peer: SocketAddr,
+    standing: Arc<Standing>,
     admission: Admission,
     requests: Requests<B>,
     out: mpsc::Sender<Box<Item>>,
@@ -48,7 +50,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     pub(super) fn new(
         state: Arc<State>,
         variant: Variant,
-        (peer, admission): (SocketAddr, Admission),
+        (standing, admission): (Arc<Standing>, Admission),
         requests: Requests<B>,
         out: mpsc::Sender<Box<Item>>,
     ) -> Box<Self> {
@@ -58,7 +60,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             session: Session::new(variant, Arc::clone(&state.sessions)),
             state,
             variant,
-            peer,
+            standing,
             admission,
             requests,
             out,
@@ -72,9 +74,9 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
 
     /// Serves the stream to its end; the status goes to the client. Boxed, or
     /// the future would hold room for the stream more than once.
-    pub(super) async fn run(mut self: Box<Self>, limit: Arc<StreamLimit>, stop: CancellationToken) {
+    pub(super) async fn run(mut self: Box<Self>, limits: Arc<Limits>, stop: CancellationToken) {
         let status = tokio::select! {
-            status = self.serve(&limit) => status,
+            status = self.serve(&limits) => status,
             () = stop.cancelled() => Status::unavailable("server is shutting down"),
         };
         self.log_end(&status);
@@ -85,15 +87,15 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         let _ = out.send(Box::new(Item::End(status))).await;
     }
 
-    async fn serve(&mut self, limit: &StreamLimit) -> Status {
-        if let Err(status) = self.enter(limit).await {
+    async fn serve(&mut self, limits: &Limits) -> Status {
+        if let Err(status) = self.enter(limits).await {
             return status;
         }
         loop {
             let due = self.session.is_due();
             let step = tokio::select! {
                 request = self.requests.next() => match request {
-                    Ok(Some(request)) => self.take(request),
+                    Ok(Some(request)) => self.take(request, limits),
                     // Half-close ends the stream (xDS rule 60).
                     Ok(None) => Err(Status::ok("")),
                     Err(status) => Err(status),
@@ -117,18 +119,23 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     /// Refuses what can be refused cheaply first. A caller has to say who it is
     /// before it takes a turn: strangers must not use up the turns of proxies,
     /// and what they cost here is bounded by the authenticators themselves.
-    async fn enter(&mut self, limit: &StreamLimit) -> Result<(), Status> {
+    async fn enter(&mut self, limits: &Limits) -> Result<(), Status> {
         if !self.state.is_ready() {
             let text = "server is not ready to serve discovery information";
             return Err(Status::unavailable(text));
         }
         // Boxed: a stream needs this room only once.
-        Box::pin(self.admission.authenticate(&self.state)).await?;
-        limit.turn().await
+        let authenticate = Box::pin(self.admission.authenticate(&self.state));
+        limits.turns.during(authenticate).await?;
+        limits.rate.turn().await
     }
 
-    fn take(&mut self, request: Request) -> Result<(), Status> {
-        let received = self.session.on_request(request)?;
+    fn take(&mut self, request: Request, limits: &Limits) -> Result<(), Status> {
+        let received = self.session.on_request(request);
+        if let Err(ProtocolError::TooManyNames { .. }) = &received {
+            self.offend(Offence::TooManyNames);
+        }
+        let received = received?;
         match &received {
             Received::Stale(_) => self.state.metrics.expired_nonce.inc(),
             Received::Rejected {
@@ -137,25 +144,37 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
                 message,
             } => {
                 self.state.metrics.rejected(*kind);
+                if self.standing.reject() {
+                    self.offend(Offence::Nack);
+                }
                 let (node, kind) = (self.node(), kind.short());
                 warn!(node, kind, code, message, "response rejected by proxy");
             }
             Received::Accepted | Received::Ignored => {}
         }
         if self.registered.is_none() {
-            self.register()?;
+            self.register(limits)?;
         }
         self.note();
         Ok(())
     }
 
     /// Once the proxy is known: it must be one that the caller may be.
-    fn register(&mut self) -> Result<(), Status> {
+    fn register(&mut self, limits: &Limits) -> Result<(), Status> {
         let Some(proxy) = self.session.proxy() else {
             return Ok(());
         };
-        let (state, peer) = (&self.state, self.peer);
+        let (state, peer) = (&self.state, self.standing.peer);
         let identity = self.admission.authorize(state, proxy)?;
+        limits
+            .reconnects
+            .allow(peer.ip(), &proxy.id)
+            .map_err(|often| {
+                let name = proxy_name(proxy);
+                let offenders = &state.metrics.offenders;
+                offenders.note(Offence::Reconnects, Some(&name), peer);
+                Status::resource_exhausted(often.to_string())
+            })?;
         let gauge = state.metrics.clients(&proxy.version);
         let added = state
             .connections
@@ -167,6 +186,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             .as_ref()
             .map(tracing::field::display);
         info!(id = &**id, %peer, ?variant, identity, "proxy connected");
+        self.standing.know(&added.connection);
         self.registered = Some(added);
         Ok(())
     }
@@ -219,6 +239,9 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     fn note(&self) {
         if let Some(registered) = &self.registered {
             registered.connection.note(&self.session);
+            if !registered.connection.is_rejecting() {
+                self.standing.accept();
+            }
         }
     }
 
@@ -227,8 +250,13 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         known.map_or("", |registered| &registered.connection.id)
     }
 
+    fn offend(&self, offence: Offence) {
+        let (proxy, peer) = (self.standing.proxy(), self.standing.peer);
+        self.state.metrics.offenders.note(offence, proxy, peer);
+    }
+
     fn log_end(&self, status: &Status) {
-        let (node, peer) = (self.node(), self.peer);
+        let (node, peer) = (self.node(), self.standing.peer);
         let (code, text) = (status.code(), status.message());
         match code {
             Code::Ok | Code::Cancelled => info!(node, %peer, "proxy disconnected"),
