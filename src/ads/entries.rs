@@ -30,7 +30,7 @@ impl Named for &str {
 }
 
 /// The host of an Envoy cluster name; other names are their own host.
-fn host_of(name: &str) -> &str {
+pub(super) fn host_of(name: &str) -> &str {
     if let Some((_, host)) = name.rsplit_once('|') {
         return host;
     }

@@ -8,7 +8,7 @@ use std::{
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 
 use super::Nonce;
-use super::entries::{Entries, Entry, State};
+use super::entries::{Entries, Entry, State, host_of};
 use crate::model::printable;
 use crate::wire::Version;
 
@@ -18,6 +18,22 @@ const MAX_IN_FLIGHT: usize = 8;
 
 /// Memory that an explicit name costs beside its text.
 const NAME_COST: usize = 64;
+
+/// A name of which a session begins, or ceases, to follow the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The resource name.
+    pub name: Box<str>,
+    /// Whether it begins.
+    pub on: bool,
+}
+
+impl Watch {
+    /// The host in the name.
+    pub fn host(&self) -> &str {
+        host_of(&self.name)
+    }
+}
 
 /// State of one type on one stream. Nothing of it is shared with another type
 /// (xDS rule 1).
@@ -41,6 +57,9 @@ pub(super) struct Subscription {
     /// Names to answer whatever the client holds; `false` for a name that only
     /// the wildcard covers (25).
     pub(super) asked: BTreeMap<String, bool>,
+    /// How many of these an answer has left out that is under way: its parts
+    /// are one answer, and wait for no ACK.
+    pub(super) unanswered: usize,
     /// What the client says it holds from an earlier stream, until the first
     /// answer (57). `None` for a version that is not ours.
     pub(super) reported: BTreeMap<String, Option<Version>>,
@@ -50,6 +69,8 @@ pub(super) struct Subscription {
     pub(super) due: Vec<Arc<str>>,
     /// All names.
     pub(super) entries: Entries,
+    /// How many of these came since the map was packed.
+    pub(super) added: usize,
     /// Names whose last content the client rejected, to go along with the next
     /// real change (35).
     pub(super) rejected: Vec<Arc<str>>,
@@ -65,6 +86,10 @@ pub(super) struct Subscription {
     pub(super) error: Option<Box<str>>,
     /// Memory of explicit names.
     cost: usize,
+    /// Changes hosts by hosts: its explicit names are reported in `watches`.
+    follows_hosts: bool,
+    /// Names asked for and forgotten, in order, until the owner takes them.
+    pub(super) watches: Vec<Watch>,
 }
 
 /// A response without an ACK.
@@ -76,6 +101,21 @@ pub(super) struct InFlight {
 }
 
 impl Subscription {
+    /// Of a type whose resources change with the endpoints of a host.
+    pub(super) fn of_hosts() -> Self {
+        Self {
+            follows_hosts: true,
+            ..Self::default()
+        }
+    }
+
+    fn note_watch(&mut self, name: &str, on: bool) {
+        if self.follows_hosts {
+            let name = name.into();
+            self.watches.push(Watch { name, on });
+        }
+    }
+
     /// Whether a request waits for its answer.
     pub(super) fn is_asked(&self) -> bool {
         self.must_answer || !self.asked.is_empty()
@@ -93,7 +133,7 @@ impl Subscription {
 
     /// Whether even an answer has to wait for an ACK.
     pub(super) fn is_flooded(&self) -> bool {
-        self.in_flight.len() >= MAX_IN_FLIGHT
+        self.in_flight.len() >= MAX_IN_FLIGHT && self.unanswered == 0
     }
 
     /// Memory that the client made this stream spend on names.
@@ -115,6 +155,7 @@ impl Subscription {
         let held = self.entries.get(name).is_some_and(|e| e.explicit);
         if known != Some(true) && !held {
             self.cost += name.len() + NAME_COST;
+            self.note_watch(name, true);
         }
         self.asked.insert(name.to_owned(), true);
     }
@@ -134,6 +175,7 @@ impl Subscription {
         }
         if asked || held {
             self.cost = self.cost.saturating_sub(name.len() + NAME_COST);
+            self.note_watch(name, false);
         }
         asked || held
     }

@@ -1,7 +1,9 @@
-//! The response body of an ADS stream.
+//! The response body of a call: its source of messages, and the message that
+//! is being written.
 
 use std::{
     convert::Infallible,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,47 +12,64 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::message::Message;
 use super::standing::Standing;
 
-/// What a stream's task hands to its body.
+/// What comes next in a body.
 #[derive(Debug)]
 pub(super) enum Item {
     /// A response.
     Message(Message),
-    /// The end of the stream.
+    /// The end of the call.
     End(Status),
 }
 
-/// A body that takes the next message when the last one is written: behind it
-/// waits one message at most, and the session coalesces the rest (xDS rule 67).
-#[derive(Debug, Default)]
+/// Makes the items of a body, one when the last is written: so the state behind
+/// it coalesces what a slow client has no room for (xDS rule 67). It runs in
+/// the task that writes the body; no message crosses a task.
+pub(super) trait Source: Send {
+    /// The next item. Not called again after the end.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item>;
+}
+
+/// A body. It takes the next message when the last one is written, and holds no
+/// more than that one.
+#[derive(Default)]
 pub struct ResponseBody {
-    items: Option<mpsc::Receiver<Box<Item>>>,
+    source: Option<Box<dyn Source>>,
     current: Option<Message>,
+    /// Is told what the client has room for.
     standing: Option<Arc<Standing>>,
 }
 
 impl ResponseBody {
-    /// The end of a stream that does not begin.
-    pub(super) fn ended(status: Status) -> Self {
-        let (out, body) = Self::new(None);
-        // There is room for one.
-        let _ = out.try_send(Box::new(Item::End(status)));
-        body
+    pub(super) fn new(source: Box<dyn Source>) -> Self {
+        Self {
+            source: Some(source),
+            current: None,
+            standing: None,
+        }
     }
 
-    pub(super) fn new(standing: Option<Arc<Standing>>) -> (mpsc::Sender<Box<Item>>, Self) {
-        let (sender, items) = mpsc::channel(1);
-        let body = Self {
-            items: Some(items),
-            current: None,
-            standing,
-        };
-        (sender, body)
+    /// The same, under the monitor's eyes.
+    pub(super) fn watched(self, standing: Arc<Standing>) -> Self {
+        let standing = Some(standing);
+        Self { standing, ..self }
+    }
+
+    /// The end of a call that does not begin.
+    pub(super) fn ended(status: Status) -> Self {
+        Self::new(Box::new(End(status)))
+    }
+}
+
+struct End(Status);
+
+impl Source for End {
+    fn poll_item(&mut self, _: &mut Context<'_>) -> Poll<Item> {
+        Poll::Ready(Item::End(self.0.clone()))
     }
 }
 
@@ -59,42 +78,37 @@ impl Body for ResponseBody {
     type Error = Infallible;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let standing = self.standing.clone();
-        let standing = standing.as_deref();
+        let this = self.get_mut();
+        let standing = this.standing.as_deref();
         loop {
-            if let Some(chunk) = self.current.as_mut().and_then(Message::next_chunk) {
+            if let Some(chunk) = this.current.as_mut().and_then(Message::next_chunk) {
                 if let Some(standing) = standing {
                     standing.hand_out();
                 }
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
-            self.current = None;
-            let Some(items) = self.items.as_mut() else {
+            this.current = None;
+            let Some(source) = this.source.as_mut() else {
                 return Poll::Ready(None);
             };
-            let next = match standing.and_then(Standing::ending) {
-                Some(status) => Poll::Ready(Some(Box::new(Item::End(status.clone())))),
-                None => items.poll_recv(cx),
-            };
-            if let (Some(standing), true) = (standing, next.is_pending()) {
-                standing.idle(cx);
+            let next = source.poll_item(cx);
+            if let (Some(standing), Poll::Pending) = (standing, &next) {
+                standing.idle();
             }
-            let status = match ready!(next).map(|item| *item) {
-                Some(Item::Message(message)) => {
+            let status = match ready!(next) {
+                Item::Message(message) => {
                     if let Some(standing) = standing {
                         standing.begin(message.size());
                     }
-                    self.current = Some(message);
+                    this.current = Some(message);
                     continue;
                 }
-                Some(Item::End(status)) => status,
-                // Its task is gone without a word.
-                None => Status::unavailable("stream was stopped"),
+                Item::End(status) => status,
             };
-            self.items = None;
+            this.source = None;
             let mut trailers = HeaderMap::with_capacity(2);
             if status.add_header(&mut trailers).is_err() {
                 trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
@@ -104,6 +118,12 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.items.is_none() && self.current.is_none()
+        self.source.is_none() && self.current.is_none()
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
     }
 }

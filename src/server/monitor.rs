@@ -123,7 +123,7 @@ impl Monitor {
             self.note(offence, stream);
         }
         if let Some(limit) = self.limit
-            && stream.ending().is_none()
+            && !stream.is_ending()
         {
             if stream.waiting(now).is_some_and(|time| time >= limit) {
                 let text = format!("no response was taken for {limit:?}: the client does not read");

@@ -83,7 +83,7 @@ impl Service {
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        let limits = &self.limits;
+        let limits = Arc::clone(&self.limits);
         let standing = match limits.monitor.admit(peer) {
             Ok(standing) => standing,
             Err(status) => {
@@ -91,32 +91,27 @@ impl Service {
                 return ResponseBody::ended(status);
             }
         };
-        let (out, response) = ResponseBody::new(Some(Arc::clone(&standing)));
         let max = self.state.config.max_request_bytes;
         let requests = Requests::new(body, variant, max, Arc::clone(&limits.budget));
-        let (limits, stop) = (Arc::clone(limits), self.stop.clone());
+        let stop = self.stop.clone();
         let state = Arc::clone(&self.state);
         let credentials = Credentials::new(peer.address, &peer.channel, headers);
         let admission = Admission::Presented(Box::new(credentials));
-        let from = (standing, admission);
-        let stream = Stream::new(state, variant, from, requests, out);
-        self.tasks.spawn(stream.run(limits, stop));
-        response
+        let from = (Arc::clone(&standing), admission);
+        let stream = Stream::new(state, variant, from, requests, (limits, stop));
+        ResponseBody::new(stream).watched(standing)
     }
 
     fn call<B>(&self, peer: &Peer, headers: &HeaderMap, body: B) -> ResponseBody
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        let (out, response) = ResponseBody::new(None);
-        let call = Box::new(Call {
+        let call = Call {
             state: Arc::clone(&self.state),
             peer: peer.address,
             credentials: Credentials::new(peer.address, &peer.channel, headers),
             request: Messages::new(body, certificates::LARGEST, Arc::clone(&self.limits.budget)),
-            out,
-        });
-        self.tasks.spawn(call.run(self.stop.clone()));
-        response
+        };
+        ResponseBody::new(Box::new(call.answer(self.stop.clone())))
     }
 }

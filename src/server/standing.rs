@@ -20,6 +20,7 @@ use super::budget::Share;
 use super::connections::Connection;
 use super::offenders::Offence;
 use crate::ads::Nonce;
+use crate::telemetry::Throttle;
 
 /// Memory below a stream whose client takes nothing, beside the response: a
 /// frame in HTTP/2 and the write buffer of its connection.
@@ -42,6 +43,8 @@ pub(super) struct Standing {
     /// Size of the response that is being handed out.
     unsent: AtomicUsize,
     rejections: AtomicU32,
+    /// Lines about its rejections.
+    pub(super) lines: Throttle,
     end: OnceLock<(Status, Instant)>,
     body: AtomicWaker,
     /// Ends the connection.
@@ -69,6 +72,7 @@ impl Standing {
             busy_since: AtomicU64::new(1),
             unsent: AtomicUsize::new(0),
             rejections: AtomicU32::new(0),
+            lines: Throttle::default(),
             end: OnceLock::new(),
             body: AtomicWaker::new(),
             cut,
@@ -102,10 +106,9 @@ impl Standing {
     }
 
     /// The body has nothing to hand out, and waits to be told of more.
-    pub(super) fn idle(&self, cx: &Context<'_>) {
+    pub(super) fn idle(&self) {
         self.busy_since.store(0, Ordering::Relaxed);
         self.unsent.store(0, Ordering::Relaxed);
-        self.body.register(cx.waker());
     }
 
     /// Counts a response that was rejected; whether that is one of many.
@@ -126,9 +129,15 @@ impl Standing {
         }
     }
 
-    /// The status that the stream was asked to end with.
-    pub(super) fn ending(&self) -> Option<&Status> {
-        self.end.get().map(|(status, _)| status)
+    /// The status that the stream was asked to end with; if there is none,
+    /// the task is woken when there is.
+    pub(super) fn poll_end(&self, cx: &Context<'_>) -> Option<Status> {
+        self.body.register(cx.waker());
+        self.end.get().map(|(status, _)| status.clone())
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.end.get().is_some()
     }
 
     /// Ends the connection if the client had `grace` to see the status.

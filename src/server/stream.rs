@@ -1,136 +1,122 @@
 //! One ADS stream: a session between its requests, the published world and
 //! its response body.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body::Body;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{task::coop::poll_proceed, time::Instant};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 use super::State;
 use super::admission::Admission;
-use super::body::Item;
+use super::body::{Item, Source};
 use super::connections::{Registered, proxy_name};
 use super::limit::Limits;
 use super::message::Message;
 use super::offenders::Offence;
 use super::requests::Requests;
 use super::standing::Standing;
-use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
-use crate::mesh::Generation;
+use super::turns::Place;
+use crate::ads::{
+    ProtocolError, Received, Request, Resources, Session, StatusCode, Variant, Watch,
+};
+use crate::mesh::{PodKey, Watcher};
 
-/// The task of one stream.
+/// The source of the messages of one stream. What is said here is said when the
+/// client has room for it: everything else waits in the session, as a set.
 pub(super) struct Stream<B> {
     state: Arc<State>,
     session: Session,
     variant: Variant,
     standing: Arc<Standing>,
+    limits: Arc<Limits>,
+    /// Where it waits for turns.
+    place: Place,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the caller is let in.
+    entering: Option<BoxFuture<'static, Result<Admission, Status>>>,
     admission: Admission,
     requests: Requests<B>,
-    out: mpsc::Sender<Box<Item>>,
-    wake: watch::Receiver<Generation>,
-    /// Generation that the session was told of last.
-    seen: Generation,
-    /// What the proxy gets of that generation; kept only while something is
-    /// due, so that an idle stream pins no snapshot.
+    watcher: Watcher,
+    /// What the proxy gets, newer than all that the session was told; kept only
+    /// while something is due, so that an idle stream pins no snapshot.
     resources: Option<Box<dyn Resources + Send>>,
     /// In the table of streams, once its proxy is known.
     registered: Option<Registered>,
-    /// When a newer snapshot made something due.
+    /// When news made something due.
     woken: Option<Instant>,
+    ended: bool,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
     pub(super) fn new(
         state: Arc<State>,
         variant: Variant,
         (standing, admission): (Arc<Standing>, Admission),
         requests: Requests<B>,
-        out: mpsc::Sender<Box<Item>>,
+        (limits, stop): (Arc<Limits>, CancellationToken),
     ) -> Box<Self> {
-        let mut wake = state.snapshots.changed();
-        let seen = *wake.borrow_and_update();
+        let entering = enter(Arc::clone(&state), admission, Arc::clone(&limits));
         Box::new(Self {
             session: Session::new(variant, Arc::clone(&state.sessions)),
+            watcher: state.snapshots.watch(),
             state,
             variant,
             standing,
-            admission,
+            place: limits.turns.place(),
+            limits,
+            stop: Box::pin(stop.cancelled_owned()),
+            entering: Some(Box::pin(entering)),
+            admission: Admission::Done,
             requests,
-            out,
-            wake,
-            seen,
             resources: None,
             registered: None,
             woken: None,
+            ended: false,
         })
     }
 
-    /// Serves the stream to its end; the status goes to the client. Boxed, or
-    /// the future would hold room for the stream more than once.
-    pub(super) async fn run(mut self: Box<Self>, limits: Arc<Limits>, stop: CancellationToken) {
-        let status = tokio::select! {
-            status = self.serve(&limits) => status,
-            () = stop.cancelled() => Status::unavailable("server is shutting down"),
-        };
-        self.log_end(&status);
-        let out = self.out.clone();
-        // The session's memory goes now, even if the client reads no more.
-        drop(self);
-        // Fails where the client is gone: nobody is left to be told.
-        let _ = out.send(Box::new(Item::End(status))).await;
-    }
-
-    async fn serve(&mut self, limits: &Limits) -> Status {
-        if let Err(status) = self.enter(limits).await {
-            return status;
+    /// The next message, or the status that ends the stream.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Status::unavailable("server is shutting down")));
+        }
+        if let Some(status) = self.standing.poll_end(cx) {
+            return Poll::Ready(Err(status));
+        }
+        if let Some(entering) = &mut self.entering {
+            self.admission = ready!(entering.as_mut().poll(cx))?;
+            self.entering = None;
         }
         loop {
-            let due = self.session.is_due();
-            let step = tokio::select! {
-                request = self.requests.next() => match request {
-                    Ok(Some(request)) => self.take(request, limits),
-                    // Half-close ends the stream (xDS rule 60).
-                    Ok(None) => Err(Status::ok("")),
-                    Err(status) => Err(status),
-                },
-                changed = self.wake.changed() => match changed {
-                    Ok(()) => { self.catch_up(); Ok(()) }
-                    Err(_) => Err(Status::unavailable("server is shutting down")),
-                },
-                room = has_room(&self.out), if due => if room {
-                    self.send()
-                } else {
-                    Err(Status::cancelled("client went away"))
-                },
+            self.hear(cx);
+            let _turn = match self.session.is_answering() {
+                true => Some(ready!(self.place.poll_turn(cx))),
+                false => None,
             };
-            if let Err(status) = step {
-                return status;
+            if let Some(message) = self.next_message() {
+                return Poll::Ready(Ok(message));
             }
+            // A client that floods shares its thread with others.
+            let turn = ready!(poll_proceed(cx));
+            match ready!(self.requests.poll_next(cx))? {
+                Some(request) => self.take(request)?,
+                // Half-close ends the stream (xDS rule 60).
+                None => return Poll::Ready(Err(Status::ok(""))),
+            }
+            turn.made_progress();
         }
     }
 
-    /// Refuses what can be refused cheaply first. A caller has to say who it is
-    /// before it takes a turn: strangers must not use up the turns of proxies,
-    /// and what they cost here is bounded by the authenticators themselves.
-    async fn enter(&mut self, limits: &Limits) -> Result<(), Status> {
-        if !self.state.is_ready() {
-            let text = "server is not ready to serve discovery information";
-            return Err(Status::unavailable(text));
-        }
-        // Boxed: a stream needs this room only once.
-        let authenticate = Box::pin(self.admission.authenticate(&self.state));
-        limits.turns.during(authenticate).await?;
-        limits.rate.turn().await
-    }
-
-    fn take(&mut self, request: Request, limits: &Limits) -> Result<(), Status> {
+    fn take(&mut self, request: Request) -> Result<(), Status> {
         let received = self.session.on_request(request);
         if let Err(ProtocolError::TooManyNames { .. }) = &received {
             self.offend(Offence::TooManyNames);
@@ -144,37 +130,39 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
                 message,
             } => {
                 self.state.metrics.rejected(*kind);
+                let (node, kind) = (self.node(), kind.short());
+                if let Some(not_told) = self.standing.lines.pass() {
+                    warn!(
+                        node,
+                        kind, code, message, not_told, "response rejected by proxy"
+                    );
+                }
                 if self.standing.reject() {
                     self.offend(Offence::Nack);
                 }
-                let (node, kind) = (self.node(), kind.short());
-                warn!(node, kind, code, message, "response rejected by proxy");
             }
             Received::Accepted | Received::Ignored => {}
         }
         if self.registered.is_none() {
-            self.register(limits)?;
+            self.register()?;
         }
+        self.follow();
         self.note();
         Ok(())
     }
 
     /// Once the proxy is known: it must be one that the caller may be.
-    fn register(&mut self, limits: &Limits) -> Result<(), Status> {
+    fn register(&mut self) -> Result<(), Status> {
         let Some(proxy) = self.session.proxy() else {
             return Ok(());
         };
         let (state, peer) = (&self.state, self.standing.peer);
         let identity = self.admission.authorize(state, proxy)?;
-        limits
-            .reconnects
-            .allow(peer.ip(), &proxy.id)
-            .map_err(|often| {
-                let name = proxy_name(proxy);
-                let offenders = &state.metrics.offenders;
-                offenders.note(Offence::Reconnects, Some(&name), peer);
-                Status::resource_exhausted(often.to_string())
-            })?;
+        if let Err(often) = self.limits.reconnects.allow(peer.ip(), &proxy.id) {
+            let (offenders, name) = (&state.metrics.offenders, proxy_name(proxy));
+            offenders.note(Offence::Reconnects, Some(&name), peer);
+            return Err(Status::resource_exhausted(often.to_string()));
+        }
         let gauge = state.metrics.clients(&proxy.version);
         let added = state
             .connections
@@ -186,46 +174,46 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             .as_ref()
             .map(tracing::field::display);
         info!(id = &**id, %peer, ?variant, identity, "proxy connected");
+        self.watcher.watch_pod(PodKey::of(proxy));
         self.standing.know(&added.connection);
         self.registered = Some(added);
         Ok(())
     }
 
-    /// Tells the session what changed since it looked last.
-    fn catch_up(&mut self) {
-        let now = self.state.snapshots.latest();
-        if now.generation() != self.seen {
-            self.session.on_changes(&now.changes_since(self.seen));
-            self.seen = now.generation();
-            self.resources = None;
-        }
-        if !self.session.is_due() {
+    /// Watches the hosts of the names that the client asked for. What is read
+    /// next must be newer than that.
+    fn follow(&mut self) {
+        let watches = self.session.take_watches();
+        if watches.is_empty() {
             return;
         }
-        self.woken = self.woken.or_else(|| Some(Instant::now()));
-        if self.resources.is_none()
-            && let Some(proxy) = self.session.proxy()
-        {
-            self.resources = Some((self.state.resources)(&now, proxy));
+        let of = |on| watches.iter().filter(move |w| w.on == on).map(Watch::host);
+        self.watcher.watch(of(true));
+        self.watcher.unwatch(of(false));
+        self.resources = None;
+    }
+
+    /// Tells the session what changed.
+    fn hear(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(news) = self.watcher.poll_news(cx) {
+            self.session.on_news(&news);
+            self.resources = None;
+            if self.session.is_due() {
+                self.woken = self.woken.or_else(|| Some(Instant::now()));
+            }
         }
     }
 
-    /// Hands the next response to the body, which has room for one.
-    fn send(&mut self) -> Result<(), Status> {
-        self.catch_up();
-        let resources = self.resources.as_deref();
-        let next = resources.and_then(|resources| self.session.poll(resources));
-        if let Some(outgoing) = next {
-            let (kind, nonce) = (outgoing.kind, outgoing.nonce);
-            let (sent, removed) = (outgoing.frames.len(), outgoing.removed.len());
-            let node = self.node();
-            debug!(node, kind = kind.short(), %nonce, sent, removed, "push");
-            self.state.metrics.pushed(kind);
-            let item = Box::new(Item::Message(Message::new(outgoing)));
-            let gone = |_| Status::cancelled("client went away");
-            self.out.try_send(item).map_err(gone)?;
-            self.note();
+    /// The next response, if one is due.
+    fn next_message(&mut self) -> Option<Message> {
+        if !self.session.is_due() {
+            return None;
         }
+        let proxy = self.session.proxy()?;
+        let state = &self.state;
+        let latest = || (state.resources)(&state.snapshots.latest(), proxy);
+        let resources = self.resources.get_or_insert_with(latest);
+        let next = self.session.poll(&**resources);
         if !self.session.is_due() {
             self.resources = None;
             if let Some(woken) = self.woken.take() {
@@ -233,9 +221,18 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
                 self.state.metrics.convergence.observe(seconds);
             }
         }
-        Ok(())
+        let outgoing = next?;
+        let (kind, nonce) = (outgoing.kind, outgoing.nonce);
+        let (sent, removed) = (outgoing.frames.len(), outgoing.removed.len());
+        let node = self.node();
+        debug!(node, kind = kind.short(), %nonce, sent, removed, "push");
+        self.state.metrics.pushed(kind);
+        self.note();
+        Some(Message::new(outgoing))
     }
+}
 
+impl<B> Stream<B> {
     fn note(&self) {
         if let Some(registered) = &self.registered {
             registered.connection.note(&self.session);
@@ -245,17 +242,18 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         }
     }
 
-    fn node(&self) -> &str {
-        let known = self.registered.as_ref();
-        known.map_or("", |registered| &registered.connection.id)
-    }
-
     fn offend(&self, offence: Offence) {
         let (proxy, peer) = (self.standing.proxy(), self.standing.peer);
         self.state.metrics.offenders.note(offence, proxy, peer);
     }
 
-    fn log_end(&self, status: &Status) {
+    fn node(&self) -> &str {
+        let known = self.registered.as_ref();
+        known.map_or("", |registered| &registered.connection.id)
+    }
+
+    fn log_end(&mut self, status: &Status) {
+        self.ended = true;
         let (node, peer) = (self.node(), self.standing.peer);
         let (code, text) = (status.code(), status.message());
         match code {
@@ -270,9 +268,43 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     }
 }
 
-/// Waits until the body can take a message; `false` when there is no body.
-async fn has_room(out: &mpsc::Sender<Box<Item>>) -> bool {
-    out.reserve().await.is_ok()
+impl<B: Body<Data = Bytes> + Send + Unpin> Source for Stream<B> {
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        Poll::Ready(match ready!(self.poll_message(cx)) {
+            Ok(message) => Item::Message(message),
+            Err(status) => {
+                self.log_end(&status);
+                Item::End(status)
+            }
+        })
+    }
+}
+
+impl<B> Drop for Stream<B> {
+    /// A client that goes away is not read to its end.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.log_end(&Status::cancelled("client went away"));
+        }
+    }
+}
+
+/// Refuses what can be refused cheaply first. A caller has to say who it is
+/// before it takes a turn: strangers must not use up the turns of proxies,
+/// and what they cost here is bounded by the authenticators themselves.
+async fn enter(
+    state: Arc<State>,
+    mut admission: Admission,
+    limits: Arc<Limits>,
+) -> Result<Admission, Status> {
+    if !state.is_ready() {
+        let text = "server is not ready to serve discovery information";
+        return Err(Status::unavailable(text));
+    }
+    let authenticate = Box::pin(admission.authenticate(&state));
+    limits.turns.during(authenticate).await?;
+    limits.rate.turn().await?;
+    Ok(admission)
 }
 
 impl From<ProtocolError> for Status {
