@@ -40,7 +40,7 @@ impl Budget {
         let unsent = self.unsent.load(Ordering::Relaxed);
         let budget = Arc::clone(self);
         self.take_beside(unsent, bytes)
-            .then_some(Share { budget, bytes })
+            .then(|| Share { budget, bytes })
     }
 
     /// Says what responses hold; the number of bytes that is too much.

@@ -155,3 +155,6 @@ fn relieve(mut slow: Vec<Slow>, mut excess: usize) {
         excess = excess.saturating_sub(holds);
     }
 }
+
+#[cfg(test)]
+mod tests;
