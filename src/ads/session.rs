@@ -141,7 +141,7 @@ impl Default for Subscriptions {
     fn default() -> Self {
         Self {
             cds: Subscription::default(),
-            eds: Subscription::of_hosts(),
+            eds: Subscription::followed(),
             lds: Subscription::default(),
             rds: Subscription::default(),
             nds: Subscription::default(),
@@ -280,8 +280,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whose endpoints are watched since the last call, or no longer: to be
-    /// acted on before the snapshot is taken that answers them.
+    /// Names of endpoint answers followed since the last call, or no longer: to
+    /// be acted on before the snapshot is taken that answers them.
     pub fn take_watches(&mut self) -> Vec<Watch> {
         std::mem::take(&mut self.types.eds.watches)
     }
@@ -292,11 +292,11 @@ impl Session {
         for sub in [&mut types.cds, &mut types.lds, &mut types.rds] {
             sub.look |= news.config && sub.active;
         }
-        types.nds.look |= news.names && types.nds.active;
+        types.nds.look |= news.name_tables && types.nds.active;
         let eds = &mut types.eds;
         eds.look |= news.all_endpoints && eds.active;
-        for host in &news.hosts {
-            eds.entries.mark_host(host, &mut eds.due);
+        for name in &news.names {
+            eds.entries.mark(name, &mut eds.due);
         }
     }
 

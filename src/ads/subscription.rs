@@ -8,7 +8,7 @@ use std::{
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 
 use super::Nonce;
-use super::entries::{Entries, Entry, State, host_of};
+use super::entries::{Entries, Entry, State};
 use crate::model::printable;
 use crate::wire::Version;
 
@@ -19,20 +19,13 @@ const MAX_IN_FLIGHT: usize = 8;
 /// Memory that an explicit name costs beside its text.
 const NAME_COST: usize = 64;
 
-/// A name of which a session begins, or ceases, to follow the host.
+/// A name that a session begins, or ceases, to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
     /// The resource name.
     pub name: Box<str>,
     /// Whether it begins.
     pub on: bool,
-}
-
-impl Watch {
-    /// The host in the name.
-    pub fn host(&self) -> &str {
-        host_of(&self.name)
-    }
 }
 
 /// State of one type on one stream. Nothing of it is shared with another type
@@ -86,8 +79,8 @@ pub(super) struct Subscription {
     pub(super) error: Option<Box<str>>,
     /// Memory of explicit names.
     cost: usize,
-    /// Changes hosts by hosts: its explicit names are reported in `watches`.
-    follows_hosts: bool,
+    /// It is told of changes name by name: explicit names are in `watches`.
+    is_followed: bool,
     /// Names asked for and forgotten, in order, until the owner takes them.
     pub(super) watches: Vec<Watch>,
 }
@@ -101,16 +94,16 @@ pub(super) struct InFlight {
 }
 
 impl Subscription {
-    /// Of a type whose resources change with the endpoints of a host.
-    pub(super) fn of_hosts() -> Self {
+    /// Of a type that is told of changes name by name.
+    pub(super) fn followed() -> Self {
         Self {
-            follows_hosts: true,
+            is_followed: true,
             ..Self::default()
         }
     }
 
     fn note_watch(&mut self, name: &str, on: bool) {
-        if self.follows_hosts {
+        if self.is_followed {
             let name = name.into();
             self.watches.push(Watch { name, on });
         }

@@ -41,4 +41,4 @@ pub use snapshot::{
     ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
 };
 pub use virtual_services::VirtualServices;
-pub use watchers::Watcher;
+pub use watchers::{Lens, Watcher};

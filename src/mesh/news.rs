@@ -1,29 +1,34 @@
 //! What changed since one reader looked last, as far as it concerns it.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::{ChangeSet, publish::Unread};
-use crate::model::Hostname;
 
 /// What a stream must look at again. It says where to look and never what is
 /// there: that is read from the newest snapshot, so news that wait for long
 /// become more, never older.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent fact"
+)]
 pub struct News {
     /// CDS, LDS and RDS may differ.
     pub config: bool,
     /// Name tables may differ.
-    pub names: bool,
+    pub name_tables: bool,
     /// Every endpoint answer may differ.
     pub all_endpoints: bool,
-    /// Hosts that the reader watches and whose endpoint answers may differ.
-    pub hosts: BTreeSet<Hostname>,
+    /// The workload behind the proxy differs.
+    pub workload: bool,
+    /// Watched names whose endpoint answers may differ, sorted.
+    pub names: SmallVec<[Arc<str>; 2]>,
 }
 
 impl News {
@@ -31,9 +36,17 @@ impl News {
     pub fn everything() -> Self {
         Self {
             config: true,
-            names: true,
+            name_tables: true,
             all_endpoints: true,
-            hosts: BTreeSet::new(),
+            ..Self::default()
+        }
+    }
+
+    /// What a change of the own workload means.
+    pub(super) fn own() -> Self {
+        Self {
+            workload: true,
+            ..Self::everything()
         }
     }
 
@@ -42,20 +55,26 @@ impl News {
     pub(super) fn for_all(changes: &ChangeSet) -> Option<Self> {
         let news = Self {
             config: changes.config,
-            names: changes.config || changes.names,
+            name_tables: changes.config || changes.names,
             all_endpoints: changes.all_endpoints,
-            hosts: BTreeSet::new(),
+            ..Self::default()
         };
-        (news.names || news.all_endpoints).then_some(news)
+        (news.name_tables || news.all_endpoints).then_some(news)
     }
 
     fn merge(&mut self, more: &Self) {
         self.config |= more.config;
-        self.names |= more.names;
+        self.name_tables |= more.name_tables;
         self.all_endpoints |= more.all_endpoints;
-        self.hosts.extend(more.hosts.iter().cloned());
-        if self.all_endpoints {
-            self.hosts.clear();
+        self.workload |= more.workload;
+        for name in &more.names {
+            self.add(name);
+        }
+    }
+
+    fn add(&mut self, name: &Arc<str>) {
+        if let Err(at) = self.names.binary_search(name) {
+            self.names.insert(at, Arc::clone(name));
         }
     }
 }
@@ -67,18 +86,20 @@ pub(super) struct Inbox(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    news: Option<(News, Arc<Unread>)>,
+    news: Option<(News, Option<Arc<Unread>>)>,
     waker: Option<Waker>,
 }
 
 impl Inbox {
-    /// Adds to the news by `add` and wakes the reader. A reader that has not
-    /// read what came before does not hold up the next publish a second time.
+    /// Adds to the news by `add` and wakes the reader. A reader that does not
+    /// wait for news, or has not read what came before, does not hold up the
+    /// next publish.
     fn put(&self, unread: &Arc<Unread>, add: impl FnOnce(&mut News)) {
         let mut waiting = self.0.lock();
-        let start = || (News::default(), Arc::clone(unread));
-        add(&mut waiting.news.get_or_insert_with(start).0);
         let waker = waiting.waker.take();
+        let share = || waker.is_some().then(|| Arc::clone(unread));
+        let start = || (News::default(), share());
+        add(&mut waiting.news.get_or_insert_with(start).0);
         drop(waiting);
         if let Some(waker) = waker {
             waker.wake();
@@ -89,12 +110,12 @@ impl Inbox {
         self.put(unread, |waiting| waiting.merge(news));
     }
 
-    pub(super) fn tell_host(&self, unread: &Arc<Unread>, host: &Hostname) {
-        self.put(unread, |waiting| {
-            if !waiting.all_endpoints {
-                waiting.hosts.insert(host.clone());
-            }
-        });
+    pub(super) fn tell_name(&self, unread: &Arc<Unread>, name: &Arc<str>) {
+        self.put(unread, |waiting| waiting.add(name));
+    }
+
+    pub(super) fn look_away(&self) {
+        self.0.lock().waker = None;
     }
 
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<News> {

@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Generation, Snapshot,
-    watchers::{Watcher, Watchers},
+    watchers::{Told, Watcher, Watchers},
 };
 
 /// The publishing end. Not `Clone`: there is one writer, and the compiler
@@ -67,11 +67,14 @@ impl Writer {
         if now < before {
             return read;
         }
-        let changes = Arc::clone(&snapshot.changes);
         // First what is new, then who is to look.
-        self.current.store(snapshot);
+        let old = self.current.swap(Arc::clone(&snapshot));
         if now.0 <= before.0 + 1 {
-            self.watchers.tell(&unread, &changes);
+            self.watchers.tell(&Told {
+                unread,
+                old,
+                new: snapshot,
+            });
         } else {
             // Generations were left out, and what they changed with them.
             self.watchers.tell_everything(&unread);

@@ -167,7 +167,7 @@ impl Snapshot {
     }
 
     /// Values derived from the configuration of this snapshot.
-    pub fn memo(&self) -> &ConfigMemo {
+    pub fn memo(&self) -> &Arc<ConfigMemo> {
         &self.memo
     }
 

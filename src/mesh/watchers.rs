@@ -1,8 +1,8 @@
-//! Who watches which host: a publish wakes those whom it concerns and nobody
-//! else.
+//! Who watches which endpoint answer: a publish wakes those for whom it differs
+//! and nobody else.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
     task::{Context, Poll},
@@ -14,16 +14,27 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::{
-    ChangeSet, PodKey,
+    ChangeSet, PodKey, Snapshot,
     news::{Inbox, News},
     publish::Unread,
 };
-use crate::model::Hostname;
+use crate::model::host_of;
 
 type Map<K, V> = HashMap<K, V, FixedState>;
 
-/// Number of a reader, or of a host that is watched.
+/// Number of a reader, or of a name that is watched.
 type Id = u32;
+
+/// Changed hosts in one publish above which nobody looks through a [`Lens`]: it
+/// encodes, on the writer's thread, what the readers else encode in parallel.
+const FEW: usize = 64;
+
+/// How the proxies of one class see the world. Those that share a lens get the
+/// same answers, so that it is asked once for all of them.
+pub trait Lens: Send + Sync {
+    /// Whether the endpoint answer for `name` differs between two generations.
+    fn differs(&self, name: &str, old: &Arc<Snapshot>, new: &Arc<Snapshot>) -> bool;
+}
 
 /// All readers that wait for news. Shared by the writer and the readers.
 #[derive(Default)]
@@ -31,17 +42,24 @@ pub(super) struct Watchers(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    inboxes: Slab<Arc<Inbox>>,
-    hosts: Slab<Watched>,
-    ids: Map<Hostname, Id>,
+    readers: Slab<Reader>,
+    names: Slab<Watched>,
+    ids: Map<Arc<str>, Id>,
+    /// The names that have a host in them.
+    of_host: Map<Box<str>, SmallVec<[Id; 1]>>,
     pods: Map<PodKey, SmallVec<[Id; 1]>>,
 }
 
-/// A host and its watchers. Sets, because a stream that ends must leave all its
-/// hosts without a search.
+struct Reader {
+    inbox: Arc<Inbox>,
+    lens: Option<Arc<dyn Lens>>,
+}
+
+/// A name and its watchers: a set, because a stream that ends must leave all
+/// its names without a search.
 struct Watched {
-    host: Hostname,
-    by: std::collections::HashSet<Id, FixedState>,
+    name: Arc<str>,
+    by: HashSet<Id, FixedState>,
 }
 
 /// One reader's registration; it ends with this value.
@@ -49,140 +67,169 @@ pub struct Watcher {
     all: Arc<Watchers>,
     inbox: Arc<Inbox>,
     id: Id,
-    /// The hosts watched and how many names of each, sorted: 8 bytes a host,
-    /// for ten thousand streams have some hundred each.
-    hosts: Vec<(Id, u32)>,
+    /// Sorted; 4 bytes each, for ten thousand streams have some hundred.
+    names: Vec<Id>,
     pod: Option<PodKey>,
 }
 
+/// One publish, as it is told.
+pub(super) struct Told {
+    pub(super) unread: Arc<Unread>,
+    pub(super) old: Arc<Snapshot>,
+    pub(super) new: Arc<Snapshot>,
+}
+
 impl Watchers {
-    pub(super) fn tell(&self, unread: &Arc<Unread>, changes: &ChangeSet) {
+    pub(super) fn tell(&self, told: &Told) {
         let table = self.0.lock();
-        if let Some(news) = News::for_all(changes) {
-            for (_, inbox) in &table.inboxes {
-                inbox.tell(unread, &news);
+        let (unread, changes) = (&told.unread, told.new.changes());
+        let for_all = News::for_all(changes);
+        if let Some(news) = &for_all {
+            for (_, reader) in &table.readers {
+                reader.inbox.tell(unread, news);
             }
         }
         for pod in &changes.workloads {
-            for inbox in table.readers(table.pods.get(pod).into_iter().flatten()) {
-                inbox.tell(unread, &News::everything());
+            for reader in table.readers(table.pods.get(pod).into_iter().flatten()) {
+                reader.inbox.tell(unread, &News::own());
             }
         }
-        if changes.all_endpoints {
-            return;
-        }
-        for host in &changes.hosts {
-            for inbox in table.readers(table.watchers(host)) {
-                inbox.tell_host(unread, host);
-            }
+        if !changes.all_endpoints {
+            let few = for_all.is_none() && changes.hosts.len() <= FEW;
+            table.tell_hosts(told, changes, few);
         }
     }
 
     /// Tells everyone to look at everything.
     pub(super) fn tell_everything(&self, unread: &Arc<Unread>) {
-        let news = News::everything();
-        for (_, inbox) in &self.0.lock().inboxes {
-            inbox.tell(unread, &news);
+        let news = News::own();
+        for (_, reader) in &self.0.lock().readers {
+            reader.inbox.tell(unread, &news);
         }
     }
 
     pub(super) fn join(self: &Arc<Self>) -> Watcher {
         let inbox = Arc::<Inbox>::default();
-        let id = number(self.0.lock().inboxes.insert(Arc::clone(&inbox)));
+        let reader = Reader {
+            inbox: Arc::clone(&inbox),
+            lens: None,
+        };
+        let id = number(self.0.lock().readers.insert(reader));
         Watcher {
             all: Arc::clone(self),
             inbox,
             id,
-            hosts: Vec::new(),
+            names: Vec::new(),
             pod: None,
         }
     }
 }
 
-/// Four billion readers, or hosts, do not fit into memory.
+/// Four billion readers, or names, do not fit into memory.
 fn number(key: usize) -> Id {
     Id::try_from(key).unwrap_or(Id::MAX)
 }
 
 impl Table {
-    fn watchers(&self, host: &Hostname) -> impl Iterator<Item = &Id> {
-        let watched = self
-            .ids
-            .get(host)
-            .and_then(|id| self.hosts.get(*id as usize));
-        watched.into_iter().flat_map(|watched| &watched.by)
-    }
-
-    fn readers<'a>(&'a self, ids: impl Iterator<Item = &'a Id>) -> impl Iterator<Item = &'a Inbox> {
-        ids.filter_map(|id| self.inboxes.get(*id as usize).map(|inbox| &**inbox))
-    }
-
-    fn id_of(&mut self, host: &str) -> Id {
-        if let Some(id) = self.ids.get(host) {
-            return *id;
-        }
-        let host = Hostname::from(host);
-        let id = number(self.hosts.insert(Watched {
-            host: host.clone(),
-            by: std::collections::HashSet::default(),
-        }));
-        self.ids.insert(host, id);
-        id
-    }
-
-    fn leave(&mut self, reader: Id, host: Id) {
-        let Some(watched) = self.hosts.get_mut(host as usize) else {
-            return;
-        };
-        watched.by.remove(&reader);
-        if watched.by.is_empty() {
-            let gone = self.hosts.remove(host as usize);
-            self.ids.remove(&gone.host);
-        }
-    }
-}
-
-impl Watcher {
-    /// Watches one more name of each of these hosts.
-    ///
-    /// What is published after this is told; what was published before is in
-    /// the snapshot that a reader takes after it.
-    pub fn watch<'a>(&mut self, hosts: impl IntoIterator<Item = &'a str>) {
-        let mut table = self.all.0.lock();
-        for host in hosts {
-            let id = table.id_of(host);
-            match self.hosts.binary_search_by_key(&id, |(host, _)| *host) {
-                Ok(at) => {
-                    if let Some((_, names)) = self.hosts.get_mut(at) {
-                        *names += 1;
-                    }
-                }
-                Err(at) => {
-                    self.hosts.insert(at, (id, 1));
-                    if let Some(watched) = table.hosts.get_mut(id as usize) {
-                        watched.by.insert(self.id);
-                    }
+    fn tell_hosts(&self, told: &Told, changes: &ChangeSet, through_lenses: bool) {
+        let ids = changes
+            .hosts
+            .iter()
+            .filter_map(|host| self.of_host.get(&**host));
+        for id in ids.flatten() {
+            let Some(watched) = self.names.get(*id as usize) else {
+                continue;
+            };
+            let mut asked: Map<*const (), bool> = Map::default();
+            for reader in self.readers(watched.by.iter()) {
+                let differs = match &reader.lens {
+                    Some(lens) if through_lenses => *asked
+                        .entry(Arc::as_ptr(lens).cast())
+                        .or_insert_with(|| lens.differs(&watched.name, &told.old, &told.new)),
+                    _ => true,
+                };
+                if differs {
+                    reader.inbox.tell_name(&told.unread, &watched.name);
                 }
             }
         }
     }
 
-    /// Watches one name of each of these hosts less.
-    pub fn unwatch<'a>(&mut self, hosts: impl IntoIterator<Item = &'a str>) {
+    fn readers<'a>(
+        &'a self,
+        ids: impl Iterator<Item = &'a Id>,
+    ) -> impl Iterator<Item = &'a Reader> {
+        ids.filter_map(|id| self.readers.get(*id as usize))
+    }
+
+    fn id_of(&mut self, name: &str) -> Id {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let name: Arc<str> = Arc::from(name);
+        let id = number(self.names.insert(Watched {
+            name: Arc::clone(&name),
+            by: HashSet::default(),
+        }));
+        let host = Box::from(host_of(&name));
+        self.of_host.entry(host).or_default().push(id);
+        self.ids.insert(name, id);
+        id
+    }
+
+    fn leave(&mut self, reader: Id, name: Id) {
+        let Some(watched) = self.names.get_mut(name as usize) else {
+            return;
+        };
+        watched.by.remove(&reader);
+        if watched.by.is_empty() {
+            let gone = self.names.remove(name as usize);
+            self.ids.remove(&gone.name);
+            leave(&mut self.of_host, host_of(&gone.name), name);
+        }
+    }
+}
+
+/// Takes `id` out of the list of `key`.
+fn leave<K, Q>(lists: &mut Map<K, SmallVec<[Id; 1]>>, key: &Q, id: Id)
+where
+    K: std::borrow::Borrow<Q> + Eq + std::hash::Hash,
+    Q: Eq + std::hash::Hash + ?Sized,
+{
+    if let Some(list) = lists.get_mut(key) {
+        list.retain(|known| *known != id);
+        if list.is_empty() {
+            lists.remove(key);
+        }
+    }
+}
+
+impl Watcher {
+    /// Watches these names too.
+    ///
+    /// What is published after this is told; what was published before is in
+    /// the snapshot that a reader takes after it.
+    pub fn watch<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         let mut table = self.all.0.lock();
-        for host in hosts {
-            let Some(id) = table.ids.get(host).copied() else {
-                continue;
-            };
-            let Ok(at) = self.hosts.binary_search_by_key(&id, |(host, _)| *host) else {
-                continue;
-            };
-            let Some((_, names)) = self.hosts.get_mut(at) else {
-                continue;
-            };
-            *names -= 1;
-            if *names == 0 {
-                self.hosts.remove(at);
+        for name in names {
+            let id = table.id_of(name);
+            if let Err(at) = self.names.binary_search(&id) {
+                self.names.insert(at, id);
+                if let Some(watched) = table.names.get_mut(id as usize) {
+                    watched.by.insert(self.id);
+                }
+            }
+        }
+    }
+
+    /// Watches these names no longer.
+    pub fn unwatch<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        let mut table = self.all.0.lock();
+        for name in names {
+            let id = table.ids.get(name).copied();
+            let at = id.and_then(|id| self.names.binary_search(&id).ok());
+            if let Some(at) = at {
+                let id = self.names.remove(at);
                 table.leave(self.id, id);
             }
         }
@@ -193,8 +240,23 @@ impl Watcher {
         let mut table = self.all.0.lock();
         table.pods.entry(pod.clone()).or_default().push(self.id);
         if let Some(old) = self.pod.replace(pod) {
-            table.leave_pod(self.id, &old);
+            leave(&mut table.pods, &old, self.id);
         }
+    }
+
+    /// Looks at names through `lens` from now on; before, every change of a host
+    /// is told.
+    pub fn look_through(&self, lens: Arc<dyn Lens>) {
+        let mut table = self.all.0.lock();
+        if let Some(reader) = table.readers.get_mut(self.id as usize) {
+            reader.lens = Some(lens);
+        }
+    }
+
+    /// Until the next look, the reader is busy with something that may take
+    /// long: no publish waits for it.
+    pub fn look_away(&self) {
+        self.inbox.look_away();
     }
 
     /// What changed since the last call; wakes the caller when something does.
@@ -203,37 +265,23 @@ impl Watcher {
     }
 }
 
-impl Table {
-    fn leave_pod(&mut self, reader: Id, pod: &PodKey) {
-        let Some(readers) = self.pods.get_mut(pod) else {
-            return;
-        };
-        if let Some(at) = readers.iter().position(|id| *id == reader) {
-            readers.swap_remove(at);
-        }
-        if readers.is_empty() {
-            self.pods.remove(pod);
-        }
-    }
-}
-
 impl Drop for Watcher {
     fn drop(&mut self) {
         let mut table = self.all.0.lock();
-        for (host, _) in std::mem::take(&mut self.hosts) {
-            table.leave(self.id, host);
+        for name in std::mem::take(&mut self.names) {
+            table.leave(self.id, name);
         }
         if let Some(pod) = self.pod.take() {
-            table.leave_pod(self.id, &pod);
+            leave(&mut table.pods, &pod, self.id);
         }
-        table.inboxes.try_remove(self.id as usize);
+        table.readers.try_remove(self.id as usize);
     }
 }
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watcher")
-            .field("hosts", &self.hosts.len())
+            .field("names", &self.names.len())
             .finish_non_exhaustive()
     }
 }

@@ -30,10 +30,11 @@ impl Limits {
     pub(super) fn new(state: &State) -> Self {
         let config = &state.config;
         let budget = Arc::new(Budget::new(config.max_held_bytes));
-        let monitor = Monitor::new(config, Arc::clone(&budget), state.metrics.clone());
+        let turns = Turns::default();
+        let monitor = Monitor::new(state, Arc::clone(&budget), turns.clone());
         Self {
             rate: StreamLimit::new(config.streams_per_second),
-            turns: Turns::default(),
+            turns,
             reconnects: Reconnects::new(config.reconnect_burst),
             budget,
             monitor: Arc::new(monitor),

@@ -47,4 +47,4 @@ pub use listener::{Listener, listen};
 pub use metrics::{Metrics, Number};
 pub use peer::Peer;
 pub use service::Service;
-pub use state::{MakeResources, State};
+pub use state::{Class, Classify, State};

@@ -15,7 +15,8 @@ use super::budget::Budget;
 use super::metrics::Metrics;
 use super::offenders::Offence;
 use super::standing::Standing;
-use super::{Config, Peer};
+use super::turns::Turns;
+use super::{Peer, State};
 
 /// Memory of a stream whose client has not said who it is: about what an
 /// Envoy's first request weighs.
@@ -35,6 +36,7 @@ pub(super) struct Monitor {
     limit: Option<Duration>,
     budget: Arc<Budget>,
     metrics: Metrics,
+    turns: Turns,
     streams: Mutex<Vec<Weak<Standing>>>,
 }
 
@@ -46,11 +48,12 @@ struct Slow {
 }
 
 impl Monitor {
-    pub(super) fn new(config: &Config, budget: Arc<Budget>, metrics: Metrics) -> Self {
+    pub(super) fn new(state: &State, budget: Arc<Budget>, turns: Turns) -> Self {
         Self {
-            limit: config.send_timeout,
+            limit: state.config.send_timeout,
+            metrics: state.metrics.clone(),
+            turns,
             budget,
-            metrics,
             streams: Mutex::default(),
         }
     }
@@ -83,6 +86,7 @@ impl Monitor {
 
     /// Looks at all streams once.
     pub(super) fn look(&self, now: Instant) {
+        self.turns.call();
         let patience = self.patience();
         let mut slow = Vec::new();
         let mut unsent = 0;
@@ -123,7 +127,7 @@ impl Monitor {
             self.note(offence, stream);
         }
         if let Some(limit) = self.limit
-            && !stream.is_ending()
+            && stream.end_status().is_none()
         {
             if stream.waiting(now).is_some_and(|time| time >= limit) {
                 let text = format!("no response was taken for {limit:?}: the client does not read");

@@ -133,11 +133,12 @@ impl Standing {
     /// the task is woken when there is.
     pub(super) fn poll_end(&self, cx: &Context<'_>) -> Option<Status> {
         self.body.register(cx.waker());
-        self.end.get().map(|(status, _)| status.clone())
+        self.end_status()
     }
 
-    pub(super) fn is_ending(&self) -> bool {
-        self.end.get().is_some()
+    /// The same, without waiting.
+    pub(super) fn end_status(&self) -> Option<Status> {
+        self.end.get().map(|(status, _)| status.clone())
     }
 
     /// Ends the connection if the client had `grace` to see the status.

@@ -15,7 +15,6 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
-use super::State;
 use super::admission::Admission;
 use super::body::{Item, Source};
 use super::connections::{Registered, proxy_name};
@@ -25,10 +24,9 @@ use super::offenders::Offence;
 use super::requests::Requests;
 use super::standing::Standing;
 use super::turns::Place;
-use crate::ads::{
-    ProtocolError, Received, Request, Resources, Session, StatusCode, Variant, Watch,
-};
-use crate::mesh::{PodKey, Watcher};
+use super::{Class, State};
+use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
+use crate::mesh::{Lens, PodKey, Watcher};
 
 /// The source of the messages of one stream. What is said here is said when the
 /// client has room for it: everything else waits in the session, as a set.
@@ -46,6 +44,8 @@ pub(super) struct Stream<B> {
     admission: Admission,
     requests: Requests<B>,
     watcher: Watcher,
+    /// How the proxy sees the world, once it is known.
+    class: Option<Arc<dyn Class>>,
     /// What the proxy gets, newer than all that the session was told; kept only
     /// while something is due, so that an idle stream pins no snapshot.
     resources: Option<Box<dyn Resources + Send>>,
@@ -77,6 +77,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
             entering: Some(Box::pin(entering)),
             admission: Admission::Done,
             requests,
+            class: None,
             resources: None,
             registered: None,
             woken: None,
@@ -103,6 +104,8 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
                 false => None,
             };
             if let Some(message) = self.next_message() {
+                // Until the client has room again, nobody waits for it.
+                self.watcher.look_away();
                 return Poll::Ready(Ok(message));
             }
             // A client that floods shares its thread with others.
@@ -177,17 +180,30 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         self.watcher.watch_pod(PodKey::of(proxy));
         self.standing.know(&added.connection);
         self.registered = Some(added);
+        self.classify();
         Ok(())
     }
 
-    /// Watches the hosts of the names that the client asked for. What is read
+    /// Finds the proxy's class, which may change with its workload. What is
+    /// read next must be newer than that.
+    fn classify(&mut self) {
+        if let Some(proxy) = self.session.proxy() {
+            let class = (self.state.classify)(&self.state.snapshots.latest(), proxy);
+            self.watcher
+                .look_through(Arc::clone(&class) as Arc<dyn Lens>);
+            self.class = Some(class);
+            self.resources = None;
+        }
+    }
+
+    /// Watches the names that the client asked for. What is read
     /// next must be newer than that.
     fn follow(&mut self) {
         let watches = self.session.take_watches();
         if watches.is_empty() {
             return;
         }
-        let of = |on| watches.iter().filter(move |w| w.on == on).map(Watch::host);
+        let of = |on| watches.iter().filter(move |w| w.on == on).map(|w| &*w.name);
         self.watcher.watch(of(true));
         self.watcher.unwatch(of(false));
         self.resources = None;
@@ -198,6 +214,9 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         while let Poll::Ready(news) = self.watcher.poll_news(cx) {
             self.session.on_news(&news);
             self.resources = None;
+            if news.workload {
+                self.classify();
+            }
             if self.session.is_due() {
                 self.woken = self.woken.or_else(|| Some(Instant::now()));
             }
@@ -209,9 +228,11 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         if !self.session.is_due() {
             return None;
         }
-        let proxy = self.session.proxy()?;
-        let state = &self.state;
-        let latest = || (state.resources)(&state.snapshots.latest(), proxy);
+        let (proxy, class) = (self.session.proxy()?, self.class.as_ref()?);
+        let latest = || {
+            let latest = self.state.snapshots.latest();
+            Arc::clone(class).resources(latest, Arc::clone(proxy))
+        };
         let resources = self.resources.get_or_insert_with(latest);
         let next = self.session.poll(&**resources);
         if !self.session.is_due() {
@@ -284,7 +305,8 @@ impl<B> Drop for Stream<B> {
     /// A client that goes away is not read to its end.
     fn drop(&mut self) {
         if !self.ended {
-            self.log_end(&Status::cancelled("client went away"));
+            let asked = self.standing.end_status();
+            self.log_end(&asked.unwrap_or_else(|| Status::cancelled("client went away")));
         }
     }
 }

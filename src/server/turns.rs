@@ -1,14 +1,14 @@
 //! Turns at work that newcomers cause.
 
 use std::{
+    collections::BTreeMap,
     future::poll_fn,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::PollSemaphore;
+use parking_lot::Mutex;
 
 /// Lets as many at costly work as there are cores; the others wait, those that
 /// came first in front. Costly is what a client asks for: a handshake, a look
@@ -17,21 +17,49 @@ use tokio_util::sync::PollSemaphore;
 /// under way and not by all that waits.
 ///
 /// A turn is one poll and never lasts across a wait for the client: whoever
-/// is slow holds up nobody, and no timer is needed to take turns back.
+/// is slow holds up nobody, and no timer is needed to take turns back. Who is
+/// called owns nothing before it comes: a stream whose client has no room is
+/// woken and does not run.
 #[derive(Debug, Clone)]
-pub(super) struct Turns(Arc<Semaphore>);
+pub(super) struct Turns(Arc<Mutex<Queue>>);
+
+#[derive(Debug)]
+struct Queue {
+    free: usize,
+    /// The number of the next to wait.
+    next: u64,
+    /// Who waits and was not called, by number.
+    waiting: BTreeMap<u64, Waker>,
+}
+
+impl Queue {
+    /// As many of the first as could have a turn now.
+    fn first(&mut self) -> Vec<Waker> {
+        let mut called = Vec::new();
+        while called.len() < self.free
+            && let Some((_, waker)) = self.waiting.pop_first()
+        {
+            called.push(waker);
+        }
+        called
+    }
+}
 
 impl Turns {
     /// Turns for `count` at once; at least one.
     pub(super) fn new(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count.max(1))))
+        Self(Arc::new(Mutex::new(Queue {
+            free: count.max(1),
+            next: 0,
+            waiting: BTreeMap::new(),
+        })))
     }
 
     /// A place from which to wait for turns.
     pub(super) fn place(&self) -> Place {
         Place {
             turns: self.clone(),
-            queued: None,
+            number: None,
         }
     }
 
@@ -45,6 +73,14 @@ impl Turns {
         })
         .await
     }
+
+    /// Calls those who may go now. Whoever gives a turn back does; beside that
+    /// it is to be done from time to time, for those who were called and did
+    /// not come.
+    pub(super) fn call(&self) {
+        let called = self.0.lock().first();
+        called.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Default for Turns {
@@ -54,31 +90,56 @@ impl Default for Turns {
     }
 }
 
-/// A turn; the next in the queue gets it when this is dropped.
+/// A turn; the next in the queue is called when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(#[allow(dead_code, reason = "held")] Option<OwnedSemaphorePermit>);
+pub(super) struct Turn(Turns);
 
-/// One who takes turns. It holds memory only while it waits for one.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.lock().free += 1;
+        self.0.call();
+    }
+}
+
+/// One who takes turns.
 #[derive(Debug)]
 pub(super) struct Place {
     turns: Turns,
-    queued: Option<PollSemaphore>,
+    /// Its place in the queue, while it waits.
+    number: Option<u64>,
 }
 
 impl Place {
     /// The next turn. To be dropped before waiting for anything else.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        if self.queued.is_none()
-            && let Ok(permit) = Arc::clone(&self.turns.0).try_acquire_owned()
-        {
-            return Poll::Ready(Turn(Some(permit)));
+        let mut queue = self.turns.0.lock();
+        let first = queue.waiting.keys().next();
+        let before = |first: &u64| self.number.is_some_and(|number| number <= *first);
+        if queue.free > 0 && first.is_none_or(before) {
+            queue.free -= 1;
+            if let Some(number) = self.number.take() {
+                queue.waiting.remove(&number);
+            }
+            return Poll::Ready(Turn(self.turns.clone()));
         }
-        let semaphore = || PollSemaphore::new(Arc::clone(&self.turns.0));
-        let queued = self.queued.get_or_insert_with(semaphore);
-        let permit = ready!(queued.poll_acquire(cx));
-        self.queued = None;
-        // Nobody closes the semaphore.
-        Poll::Ready(Turn(permit))
+        let number = self.number.unwrap_or(queue.next);
+        queue.next = queue.next.max(number + 1);
+        self.number = Some(number);
+        queue.waiting.insert(number, cx.waker().clone());
+        // The first may have been called in vain.
+        let called = queue.first();
+        drop(queue);
+        called.into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.turns.0.lock().waiting.remove(&number);
+            self.turns.call();
+        }
     }
 }
 
@@ -145,5 +206,23 @@ mod tests {
         // The turn is the second's already; it goes without having taken it.
         drop(second);
         poll_fn(|cx| third.poll_turn(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_not_lost_on_one_who_is_called_and_does_not_come() {
+        let turns = Turns::new(1);
+        let [mut first, mut dead, mut third] = [turns.place(), turns.place(), turns.place()];
+        let held = poll_fn(|cx| first.poll_turn(cx)).await;
+        assert!(futures::poll!(poll_fn(|cx| dead.poll_turn(cx))).is_pending());
+        let mut third = pin!(poll_fn(|cx| third.poll_turn(cx)));
+        assert!(futures::poll!(third.as_mut()).is_pending());
+        drop(held);
+        turns.call();
+        drop(third.await);
+        // It keeps its place, in front of those who came later.
+        let mut fourth = turns.place();
+        let held = poll_fn(|cx| fourth.poll_turn(cx)).await;
+        drop(held);
+        drop(poll_fn(|cx| dead.poll_turn(cx)).await);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::ads::{Session, Watch};
+use crate::ads::Session;
 use crate::mesh::{ChangeSet, PodKey, SnapshotReader, Update, Watcher, Writer};
 
 /// What stands between a writer and one session.
@@ -38,7 +38,7 @@ impl Told {
             self.knows_pod = true;
         }
         let watches = session.take_watches();
-        let of = |on| watches.iter().filter(move |w| w.on == on).map(Watch::host);
+        let of = |on| watches.iter().filter(move |w| w.on == on).map(|w| &*w.name);
         self.watcher.watch(of(true));
         self.watcher.unwatch(of(false));
     }

@@ -20,7 +20,7 @@ use tonic::Code;
 
 use super::*;
 use crate::model::TypeUrl;
-use crate::server::{ResponseBody, Service};
+use crate::server::{Config, ResponseBody, Service};
 use crate::testing::ads_server::Published;
 use crate::testing::ads_stream::delta;
 use crate::testing::ads_world::{FakeWorld, config_change, node};
