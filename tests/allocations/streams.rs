@@ -98,7 +98,9 @@ impl Stream {
         });
         let resources = ProxyResources::new(snapshot, proxy, Arc::clone(audience));
         let outgoing = self.session.poll(&resources).expect("a response");
-        black_box(outgoing.head());
+        let mut head = Vec::with_capacity(128);
+        outgoing.write_head(&mut head);
+        black_box(head);
         assert!(outgoing.frames.len() >= count);
         self.take(ack(&outgoing));
     }

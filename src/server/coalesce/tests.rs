@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
+use crate::server::turns::Streams;
 
 /// A socket that does as it is told: each write takes the next answer, and
 /// takes everything when there is no answer left.
@@ -72,6 +73,11 @@ impl AsyncWrite for Scripted {
     }
 }
 
+/// Runs `connection` over the socket that it has a share of.
+async fn drive<F: Future>(io: Coalesced<Scripted>, connection: F) -> F::Output {
+    Streams::default().drive(io, connection).await
+}
+
 fn socket(answers: &[Answer]) -> Coalesced<Scripted> {
     Coalesced::new(Scripted {
         answers: answers.iter().copied().collect(),
@@ -84,7 +90,7 @@ async fn many_writes_and_flushes_become_one() {
     let io = socket(&[]);
     let mut inside = io.share();
     let outside = io.share();
-    io.drive(async move {
+    drive(io, async move {
         for byte in 0..100_u8 {
             inside.write_all(&[byte; 100]).await.expect("written");
             inside.flush().await.expect("flushed");
@@ -93,7 +99,7 @@ async fn many_writes_and_flushes_become_one() {
     .await;
     let inner = outside.0.lock();
     assert_eq!((inner.io.written.len(), inner.io.writes), (10_000, 1));
-    assert_eq!(inner.waiting.capacity(), 0, "no memory when idle");
+    assert_eq!(inner.waiting.bytes.capacity(), 0, "no memory when idle");
 }
 
 /// TLS keeps what its socket does not take, and gives it away in flushes only.
@@ -103,7 +109,7 @@ async fn a_flush_that_waits_is_done_again_though_nothing_is_left_to_write() {
     io.0.lock().io.flush_waits = 3;
     let mut inside = io.share();
     let outside = io.share();
-    let serve = io.drive(async move {
+    let serve = drive(io, async move {
         inside.write_all(b"answer").await.expect("accepted");
         // A connection that waits for its peer.
         std::future::pending::<()>().await;
@@ -117,10 +123,10 @@ async fn a_full_buffer_waits_for_the_socket() {
     let io = socket(&[Answer::Wait, Answer::Take(7), Answer::Wait]);
     let mut inside = io.share();
     let outside = io.share();
-    io.drive(async move {
+    drive(io, async move {
         for _ in 0..40 {
             inside.write_all(&[1; 16 * 1024]).await.expect("written");
-            assert!(inside.0.lock().waiting.len() <= FULL + 16 * 1024);
+            assert!(inside.0.lock().waiting.left().len() <= FULL + 16 * 1024);
         }
     })
     .await;
@@ -131,7 +137,7 @@ async fn a_full_buffer_waits_for_the_socket() {
 async fn a_failed_write_reaches_a_connection_that_only_reads() {
     let io = socket(&[Answer::Fail]);
     let mut inside = io.share();
-    let read = io.drive(async move {
+    let read = drive(io, async move {
         inside.write_all(b"answer").await.expect("accepted");
         // The socket never says anything: only the failure ends this.
         inside.read_u8().await
@@ -148,7 +154,7 @@ async fn a_failed_write_reaches_a_connection_that_only_reads() {
 async fn after_a_failed_write_every_call_fails() {
     let io = socket(&[Answer::Fail]);
     let mut inside = io.share();
-    io.drive(async move {
+    drive(io, async move {
         inside.write_all(b"answer").await.expect("accepted");
         tokio::task::yield_now().await;
         assert!(inside.write_all(b"more").await.is_err());
@@ -162,7 +168,7 @@ async fn after_a_failed_write_every_call_fails() {
 async fn a_socket_that_takes_nothing_is_an_error() {
     let io = socket(&[Answer::Take(0)]);
     let mut inside = io.share();
-    io.drive(async move {
+    drive(io, async move {
         inside.write_all(b"answer").await.expect("accepted");
         tokio::task::yield_now().await;
         let error = inside.flush().await.expect_err("an error");
@@ -176,7 +182,7 @@ async fn shutdown_writes_what_waits_first() {
     let io = socket(&[Answer::Take(2), Answer::Wait]);
     let mut inside = io.share();
     let outside = io.share();
-    io.drive(async move {
+    drive(io, async move {
         inside.write_all(b"goodbye").await.expect("written");
         inside.shutdown().await.expect("closed");
     })
@@ -201,7 +207,7 @@ proptest! {
         let chunks: Vec<Vec<u8>> =
             sizes.iter().map(|size| (0..*size).map(|_| next()).collect()).collect();
         let sent = chunks.concat();
-        runtime.block_on(io.drive(async move {
+        runtime.block_on(drive(io, async move {
             for chunk in chunks {
                 inside.write_all(&chunk).await.expect("written");
             }
