@@ -5,11 +5,15 @@
 //! write every event alike, so the object is found by what stands around it; a
 //! line of any other form is read as kube does.
 
-use std::{error::Error, io, ops::Range};
+use std::{borrow::Cow, error::Error, io, ops::Range};
 
 use futures::{AsyncBufRead, AsyncBufReadExt, Stream, stream};
 use http::{HeaderValue, Request, header::ACCEPT_ENCODING};
-use kube::{Client, api::WatchEvent, core::Status};
+use kube::{
+    Client,
+    core::{Status, watch::BookmarkMeta},
+};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Failure, chain};
@@ -24,14 +28,6 @@ pub(crate) struct Json {
 impl Json {
     pub(crate) fn get(&self) -> &str {
         self.line.get(self.object.clone()).unwrap_or_default()
-    }
-}
-
-impl From<Box<RawValue>> for Json {
-    fn from(raw: Box<RawValue>) -> Self {
-        let line = raw.get().to_owned();
-        let object = 0..line.len();
-        Self { line, object }
     }
 }
 
@@ -53,24 +49,50 @@ pub(crate) enum Line {
     },
 }
 
-impl TryFrom<WatchEvent<Box<RawValue>>> for Line {
-    type Error = Failure;
+/// An event of any form: its parts in any order.
+#[derive(Deserialize)]
+struct Parts<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
 
-    fn try_from(event: WatchEvent<Box<RawValue>>) -> Result<Self, Failure> {
-        Ok(match event {
-            WatchEvent::Added(json) => Self::Added(json.into()),
-            WatchEvent::Modified(json) => Self::Modified(json.into()),
-            WatchEvent::Deleted(json) => Self::Deleted(json.into()),
-            WatchEvent::Bookmark(mark) => Self::Bookmark {
-                version: mark.metadata.resource_version,
-                listed: mark
-                    .metadata
-                    .annotations
-                    .contains_key("k8s.io/initial-events-end"),
-            },
-            WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
+/// What a bookmark says.
+#[derive(Deserialize)]
+struct Bookmark {
+    metadata: BookmarkMeta,
+}
+
+impl Parts<'_> {
+    fn read(&self) -> Result<Line, Failure> {
+        let text = self.object.get();
+        let json = || Json {
+            line: text.to_owned(),
+            object: 0..text.len(),
+        };
+        Ok(match &*self.r#type {
+            "ADDED" => Line::Added(json()),
+            "MODIFIED" => Line::Modified(json()),
+            "DELETED" => Line::Deleted(json()),
+            "BOOKMARK" => {
+                let mark: Bookmark = read(text)?;
+                Line::Bookmark {
+                    version: mark.metadata.resource_version,
+                    listed: mark
+                        .metadata
+                        .annotations
+                        .contains_key("k8s.io/initial-events-end"),
+                }
+            }
+            "ERROR" => return Err(kube::Error::Api(read::<Status>(text)?.boxed()).into()),
+            _ => return Err(Failure::Transport(UNKNOWN.to_owned())),
         })
     }
+}
+
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::json(&error))
 }
 
 /// Makes an event of its object.
@@ -91,13 +113,15 @@ impl Line {
                 return Ok(event(Json { line, object }));
             }
         }
-        match serde_json::from_str::<WatchEvent<Box<RawValue>>>(&line) {
-            Ok(event) => Self::try_from(event),
-            Err(error) => Err(match serde_json::from_str::<Status>(&line) {
-                Ok(status) => kube::Error::Api(status.boxed()).into(),
-                Err(_) => Failure::json(&error),
-            }),
+        if let Ok(parts) = serde_json::from_str::<Parts<'_>>(&line) {
+            return parts.read();
         }
+        // Some servers and proxies end a watch with a bare status.
+        let status: Status = read(&line)?;
+        if status.code == 0 {
+            return Err(Failure::Transport(UNKNOWN.to_owned()));
+        }
+        Err(kube::Error::Api(status.boxed()).into())
     }
 }
 
@@ -132,6 +156,7 @@ fn lines(reader: impl AsyncBufRead + Send) -> impl Stream<Item = Result<Line, Fa
     })
 }
 
+const UNKNOWN: &str = "an event of the watch is of an unknown type";
 const NOT_TEXT: &str = "an event of the watch is not UTF-8 text";
 
 /// A body that ends in the middle is how a watch ends with its connection.
