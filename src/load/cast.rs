@@ -92,6 +92,9 @@ impl<'a> Cast<'a> {
         let known = self.kind(ScopeArg::Watched);
         let mut index = self.args.sidecars.count;
         for (offence, count) in self.args.offenders.counts() {
+            if count > 0 {
+                self.world.ledger.offended(offence, |_| {});
+            }
             for _ in 0..count {
                 let reads = !matches!(offence, Offence::Slow | Offence::Stuck);
                 let proxy = self.proxy(if reads { &kind } else { &known }, index, Some(offence));
