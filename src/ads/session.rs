@@ -311,6 +311,15 @@ impl Session {
         !held && self.can_break()
     }
 
+    /// Whether a client waits for an answer that may go.
+    pub fn is_answering(&self) -> bool {
+        let may = |kind| {
+            let sub = self.types.of(kind);
+            sub.is_asked() && !sub.is_flooded()
+        };
+        TypeUrl::ALL.into_iter().any(may)
+    }
+
     /// Whether a response of this type may go; `held` tells whether an earlier
     /// type has a push that waits for an ACK, which later types must not
     /// overtake (xDS rule 49). Answers to requests wait for nothing.

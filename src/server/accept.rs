@@ -46,6 +46,8 @@ pub async fn serve(
 ) {
     let grace = state.config.grace;
     let service = Service::new(state);
+    let monitor = Arc::clone(&service.limits.monitor);
+    service.tasks.spawn(monitor.run(service.stop.clone()));
     let accepting = listeners.into_iter().map(|from| accept(from, &service));
     tokio::select! {
         () = shutdown => {}
@@ -85,10 +87,13 @@ fn start(service: &Service, socket: TcpStream, address: SocketAddr, tls: Option<
     tasks.spawn(async move {
         // Boxed apart: a connection must not hold the room of its handshake.
         let stop = service.stop.clone();
-        let handshake = Box::pin(service.handshakes.accept(socket, &tls));
+        let handshake = service
+            .handshakes
+            .accept(socket, &tls, &service.limits.turns);
+        let handshake = Box::pin(handshake);
         match stop.run_until_cancelled(handshake).await {
             Some(Ok((stream, channel))) => {
-                let peer = Peer { address, channel };
+                let peer = Peer::new(address, channel);
                 Box::pin(connection(service, stream, peer)).await;
             }
             Some(Err(error)) => service.state.metrics.refusals.connection(address, &error),
@@ -103,7 +108,7 @@ where
 {
     let (socket, address) = (Coalesced::new(socket), peer.address);
     let config = service.state.config.clone();
-    let stop = service.stop.clone();
+    let (stop, cut) = (service.stop.clone(), peer.cut.clone());
     let builder = http2_of(&config, &service.tasks);
     let respond =
         service_fn(move |request| ready(Ok::<_, Infallible>(service.respond(&peer, request))));
@@ -114,10 +119,13 @@ where
             ended = http.as_mut() => return ended,
             () = stop.cancelled() => {}
             () = age(config.max_age) => {}
+            // Its client does not read: it will not end its streams either.
+            () = cut.cancelled() => return Ok(()),
         }
         // GOAWAY: clients open their next stream elsewhere (xDS rule 61).
         http.as_mut().graceful_shutdown();
-        timeout(config.grace, http).await.unwrap_or(Ok(()))
+        let closing = cut.run_until_cancelled(timeout(config.grace, http));
+        closing.await.and_then(Result::ok).unwrap_or(Ok(()))
     };
     if let Err(error) = socket.drive(serve).await {
         debug!(peer = %address, %error, "connection ended");

@@ -18,6 +18,7 @@ const PREFIX: usize = 5;
 #[derive(Debug)]
 pub(super) struct Message {
     parts: Peekable<vec::IntoIter<Bytes>>,
+    size: usize,
 }
 
 impl Message {
@@ -31,8 +32,14 @@ impl Message {
         first.extend_from_slice(&head);
         let mut parts = outgoing.frames;
         parts.insert(0, first.freeze());
+        let size = parts.iter().map(Bytes::len).sum();
         let parts = parts.into_iter().peekable();
-        Self { parts }
+        Self { parts, size }
+    }
+
+    /// Bytes of it all.
+    pub(super) fn size(&self) -> usize {
+        self.size
     }
 
     /// The only response of a call.
@@ -42,8 +49,9 @@ impl Message {
         bytes.put_u8(0);
         bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         bytes.extend_from_slice(&response.encode_to_vec());
+        let size = bytes.len();
         let parts = vec![bytes.freeze()].into_iter().peekable();
-        Self { parts }
+        Self { parts, size }
     }
 
     /// The next bytes to write.

@@ -10,6 +10,7 @@
 mod accept;
 mod admission;
 mod body;
+mod budget;
 mod certificates;
 mod coalesce;
 mod config;
@@ -20,13 +21,18 @@ mod listener;
 mod message;
 mod messages;
 mod metrics;
+mod monitor;
+mod offenders;
 mod peer;
+mod reconnects;
 mod refusals;
 mod requests;
 mod resources;
 mod service;
+mod standing;
 mod state;
 mod stream;
+mod turns;
 mod unary;
 
 #[cfg(test)]
