@@ -13,7 +13,7 @@ use isthmus::testing::state::{key, thousand_endpoints, view};
 use isthmus::xds::eds;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("eds_encode_1000_endpoints");

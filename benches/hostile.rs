@@ -5,7 +5,12 @@
 //! without and with each kind of offender beside them. Server and clients share
 //! the machine, so an offender's own work counts too.
 
-#![allow(clippy::expect_used, missing_docs, reason = "a bench may panic")]
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench may panic and print"
+)]
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

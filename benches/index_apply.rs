@@ -19,7 +19,7 @@ use isthmus::testing::large::{LargeMesh, upsert};
 
 /// The binary's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const MESH: LargeMesh = LargeMesh {
     services: 10_000,

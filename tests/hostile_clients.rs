@@ -564,12 +564,14 @@ async fn a_client_that_says_nothing_is_closed_with_a_status() {
 async fn a_client_that_acks_nothing_is_named_and_gets_the_newest_when_it_does() {
     let mut world = World::start_with(IMPATIENT).await;
     let mut client = world.stream().await;
+    let of_network = [("CLUSTER_ID", "c1"), ("NETWORK", "n1")];
+    let of_network = of_network.map(|(key, value)| (key.to_owned(), text(value)));
     let marker = "outbound|80||marker.shop.svc.cluster.local".to_owned();
     client
         .send(DeltaDiscoveryRequest {
             type_url: EDS.to_owned(),
             resource_names_subscribe: vec![marker],
-            ..first(ID, HashMap::new())
+            ..first(ID, HashMap::from(of_network))
         })
         .await;
     let unanswered = client.next().await.expect("endpoints");

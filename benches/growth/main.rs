@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 /// The binary's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Services and endpoints of each.
 const MESHES: [(usize, usize); 6] = [

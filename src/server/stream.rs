@@ -99,9 +99,10 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         }
         loop {
             self.hear(cx);
-            let _turn = match self.session.is_answering() {
-                true => Some(ready!(self.place.poll_turn(cx))),
-                false => None,
+            let _turn = if self.session.is_answering() {
+                Some(ready!(self.place.poll_turn(cx)))
+            } else {
+                None
             };
             if let Some(message) = self.next_message() {
                 // Until the client has room again, nobody waits for it.
