@@ -56,6 +56,16 @@ pub enum Request {
     Sotw(DiscoveryRequest),
 }
 
+impl Request {
+    /// Its type, if that is served.
+    pub fn kind(&self) -> Option<TypeUrl> {
+        TypeUrl::parse(match self {
+            Self::Delta(request) => &request.type_url,
+            Self::Sotw(request) => &request.type_url,
+        })
+    }
+}
+
 /// What sessions of one server share.
 #[derive(Debug)]
 pub struct Options {

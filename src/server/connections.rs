@@ -60,8 +60,14 @@ impl Connection {
         open.and_then(|status| status.sent)
     }
 
-    pub(super) fn note(&self, session: &Session) {
-        *self.status.lock() = TypeUrl::ALL.map(|kind| session.status(kind));
+    /// Notes the state of one type, after a request or a response of it.
+    pub(super) fn note(&self, kind: TypeUrl, session: &Session) {
+        let status = session.status(kind);
+        let mut all = self.status.lock();
+        let place = TypeUrl::ALL.iter().position(|one| *one == kind);
+        if let Some(place) = place.and_then(|at| all.get_mut(at)) {
+            *place = status;
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use super::turns::Place;
 use super::{Class, State};
 use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
 use crate::mesh::{Lens, PodKey, Watcher};
+use crate::model::TypeUrl;
 
 /// The source of the messages of one stream. What is said here is said when the
 /// client has room for it: everything else waits in the session, as a set.
@@ -121,6 +122,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
     }
 
     fn take(&mut self, request: Request) -> Result<(), Status> {
+        let kind = request.kind();
         let received = self.session.on_request(request);
         if let Err(ProtocolError::TooManyNames { .. }) = &received {
             self.offend(Offence::TooManyNames);
@@ -151,7 +153,9 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
             self.register()?;
         }
         self.follow();
-        self.note();
+        if let Some(kind) = kind {
+            self.note(kind);
+        }
         Ok(())
     }
 
@@ -249,15 +253,15 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         let node = self.node();
         debug!(node, kind = kind.short(), %nonce, sent, removed, "push");
         self.state.metrics.pushed(kind);
-        self.note();
+        self.note(kind);
         Some(Message::new(outgoing))
     }
 }
 
 impl<B> Stream<B> {
-    fn note(&self) {
+    fn note(&self, kind: TypeUrl) {
         if let Some(registered) = &self.registered {
-            registered.connection.note(&self.session);
+            registered.connection.note(kind, &self.session);
             if !registered.connection.is_rejecting() {
                 self.standing.accept();
             }
