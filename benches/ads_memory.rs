@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const CLUSTERS: usize = 300;
 const CDS: TypeUrl = TypeUrl::Cluster;

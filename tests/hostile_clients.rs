@@ -9,8 +9,9 @@ mod support {
     pub(crate) mod watcher;
 }
 
-use std::{collections::HashMap, fs, path::Path, time::Duration};
+use std::{collections::HashMap, convert::Infallible, fs, path::Path, time::Duration};
 
+use bytes::Bytes;
 use envoy_types::pb::{
     envoy::{
         config::core::v3::Node,
@@ -19,19 +20,34 @@ use envoy_types::pb::{
             aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
         },
     },
-    google::protobuf::{ListValue, Struct, Value, value::Kind},
+    google::{
+        protobuf::{ListValue, Struct, Value, value::Kind},
+        rpc,
+    },
 };
+use futures::{StreamExt, future::join_all, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{body::Incoming, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
 use support::{
     plane::Plane,
     shop::{cluster, marker},
     watcher::{Watcher, proxy},
 };
 use tempfile::TempDir;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status, Streaming, transport::Endpoint};
 
-const LIMIT: Duration = Duration::from_mins(1);
+/// Longer than anything here takes, on two busy cores without optimisation.
+const LIMIT: Duration = Duration::from_mins(3);
 const CDS: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 const EDS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
@@ -50,11 +66,18 @@ fn write(folder: &Path, file: &str, text: &str) {
 
 impl World {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path(), "all.yaml", &cluster(1));
         let mut plane = Plane::launch(|command| {
             command
                 .args(["--cluster-dir", "c1=."])
+                // A test that computes for long is no dead peer.
+                .args(["--keepaliveTimeout", "3m"])
+                .args(flags)
                 .current_dir(folder.path());
         });
         plane.wait_ready().await;
@@ -68,11 +91,16 @@ impl World {
     }
 
     async fn stream(&self) -> Client {
+        self.stream_with(2 << 20).await
+    }
+
+    /// A stream whose client has room for so many bytes that it did not read.
+    async fn stream_with(&self, window: u32) -> Client {
         let url = format!("http://{}", self.plane.ads());
-        let channel = AggregatedDiscoveryServiceClient::connect(url).await;
+        let endpoint = Endpoint::from_shared(url).expect("a url");
+        let channel = endpoint.initial_stream_window_size(window).connect().await;
         let (requests, stream) = mpsc::channel(64);
-        let mut channel = channel
-            .expect("a connection")
+        let mut channel = AggregatedDiscoveryServiceClient::new(channel.expect("a connection"))
             .max_decoding_message_size(usize::MAX);
         let responses = channel.delta_aggregated_resources(ReceiverStream::new(stream));
         let responses = timeout(LIMIT, responses).await.expect("in time");
@@ -93,6 +121,29 @@ impl World {
             .await;
         let log = self.plane.log();
         assert!(!log.contains("panicked"), "{log}");
+    }
+
+    /// Waits until a metric is at least `least`.
+    async fn until_metric(&self, name: &str, least: f64) {
+        self.until(name, |value| value >= least).await;
+    }
+
+    async fn until(&self, name: &str, done: impl Fn(f64) -> bool) {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let value = self.plane.metric(name).await;
+            if value.is_some_and(&done) {
+                return;
+            }
+            let log = self.plane.log();
+            assert!(Instant::now() < end, "{name} is {value:?}\n{log}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn until_named(&self, reason: &str) {
+        let label = format!("isthmus_offenders{{reason=\"{reason}\",proxy=\"bad.shop\"}}");
+        self.until_metric(&label, 1.0).await;
     }
 
     /// Resident memory in KiB.
@@ -121,6 +172,20 @@ impl Client {
         let next = next.expect("an answer in time")?;
         next.ok_or_else(|| Status::ok("the end"))
     }
+}
+
+/// Services that nobody else watches: about a kilobyte of clusters each.
+fn filler() -> String {
+    let services = (0..300).map(|n| {
+        let name = format!("filler-{n}");
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: shop}}, \
+             spec: {{clusterIP: 10.77.{}.{}, ports: [{{name: http, port: 80}}]}}}}\n",
+            n / 200,
+            n % 200 + 1
+        )
+    });
+    services.collect::<Vec<_>>().join("---\n")
 }
 
 fn text(text: &str) -> Value {
@@ -339,20 +404,7 @@ async fn a_flood_of_requests_starves_nobody() {
 #[tokio::test]
 async fn a_client_that_does_not_read_costs_no_memory() {
     let mut world = World::start().await;
-    let services = (0..300).map(|n| {
-        let name = format!("filler-{n}");
-        format!(
-            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: shop}}, \
-             spec: {{clusterIP: 10.77.{}.{}, ports: [{{name: http, port: 80}}]}}}}\n",
-            n / 200,
-            n % 200 + 1
-        )
-    });
-    write(
-        world.folder.path(),
-        "filler.yaml",
-        &services.collect::<Vec<_>>().join("---\n"),
-    );
+    write(world.folder.path(), "filler.yaml", &filler());
     let mut slow = Vec::new();
     for _ in 0..5 {
         let client = world.stream().await;
@@ -427,5 +479,237 @@ async fn a_reconnecting_client_hears_what_changed_while_it_was_away() {
     }
     assert_eq!(told, [missed]);
     assert_eq!(removed, ["outbound|80||gone.shop.svc.cluster.local"]);
+    world.assert_well().await;
+}
+
+/// Times are short here: five seconds for what takes five minutes by default.
+const IMPATIENT: &[&str] = &["--send-timeout", "5s"];
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_named_and_closed() {
+    let mut world = World::start_with(IMPATIENT).await;
+    write(world.folder.path(), "filler.yaml", &filler());
+    world.assert_well().await;
+    let mut client = world.stream_with(1024).await;
+    client.send(first(ID, HashMap::new())).await;
+    world.until_metric("isthmus_slow_streams", 1.0).await;
+    world.until_named("slow").await;
+    world.assert_well().await;
+    world.plane.logged("no response was taken for 5s").await;
+    world
+        .until("isthmus_slow_streams", |count| count == 0.0)
+        .await;
+    let status = client.next().await.expect_err("an end");
+    assert_ne!(status.code(), Code::Ok, "{status:?}");
+    world.assert_well().await;
+}
+
+/// A stream whose client lets itself be sent a byte each time it reads.
+async fn trickle(world: &World, tasks: &mut JoinSet<()>) -> Incoming {
+    let socket = TcpStream::connect(world.plane.ads()).await;
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1)
+        .handshake(TokioIo::new(socket.expect("a connection")))
+        .await
+        .expect("HTTP/2");
+    tasks.spawn(async move {
+        // The server ends it.
+        let _ = connection.await;
+    });
+    let message = first(ID, HashMap::new()).encode_to_vec();
+    let length = u32::try_from(message.len()).expect("small");
+    let framed = [&[0][..], &length.to_be_bytes(), &message].concat();
+    let framed = Ok::<_, Infallible>(Frame::data(Bytes::from(framed)));
+    let body = StreamBody::new(stream::iter([framed]).chain(stream::pending()));
+    let path = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+    let request = http::Request::post(format!("http://{}{path}", world.plane.ads()))
+        .header("content-type", "application/grpc")
+        .body(Box::pin(body));
+    let response = sender.send_request(request.expect("a request")).await;
+    response.expect("a response").into_body()
+}
+
+#[tokio::test]
+async fn a_client_that_reads_a_byte_a_second_is_named_and_closed() {
+    let mut world = World::start_with(IMPATIENT).await;
+    write(world.folder.path(), "filler.yaml", &filler());
+    world.assert_well().await;
+    let mut tasks = JoinSet::new();
+    let mut body = trickle(&world, &mut tasks).await;
+    tasks.spawn(async move {
+        while let Some(Ok(_)) = body.frame().await {
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    world.until_named("slow").await;
+    world.assert_well().await;
+    // Both its tasks end when it is closed.
+    let closed = timeout(LIMIT, async { while tasks.join_next().await.is_some() {} });
+    closed.await.expect("closed in time");
+    world.assert_well().await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed_with_a_status() {
+    let mut world = World::start_with(IMPATIENT).await;
+    let mut client = world.stream().await;
+    let status = client.next().await.expect_err("an end");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let named = "isthmus_offenders{reason=\"silent\",proxy=\"127.0.0.1\"}";
+    world.until_metric(named, 1.0).await;
+    world.assert_well().await;
+}
+
+#[tokio::test]
+async fn a_client_that_acks_nothing_is_named_and_gets_the_newest_when_it_does() {
+    let mut world = World::start_with(IMPATIENT).await;
+    let mut client = world.stream().await;
+    let of_network = [("CLUSTER_ID", "c1"), ("NETWORK", "n1")];
+    let of_network = of_network.map(|(key, value)| (key.to_owned(), text(value)));
+    let marker = "outbound|80||marker.shop.svc.cluster.local".to_owned();
+    client
+        .send(DeltaDiscoveryRequest {
+            type_url: EDS.to_owned(),
+            resource_names_subscribe: vec![marker],
+            ..first(ID, HashMap::from(of_network))
+        })
+        .await;
+    let unanswered = client.next().await.expect("endpoints");
+    for _ in 0..5 {
+        world.assert_well().await;
+    }
+    world.until_named("no_ack").await;
+    world.assert_well().await;
+    client.send(answer(&unanswered, None)).await;
+    let newest = client.next().await.expect("endpoints");
+    let body = newest.resources[0].resource.as_ref().expect("a body");
+    let address = format!("10.1.9.{}", world.state);
+    let has = body
+        .value
+        .windows(address.len())
+        .any(|part| part == address.as_bytes());
+    assert!(has, "not {address}: {newest:?}");
+    assert_eq!(newest.resources.len(), 1);
+}
+
+fn answer(response: &DeltaDiscoveryResponse, error: Option<&str>) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: response.type_url.clone(),
+        response_nonce: response.nonce.clone(),
+        error_detail: error.map(|message| rpc::Status {
+            code: 3,
+            message: message.to_owned(),
+            ..rpc::Status::default()
+        }),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_rejects_everything_is_named_and_sent_nothing_again() {
+    let mut world = World::start().await;
+    let mut client = world.stream().await;
+    client.send(first(ID, HashMap::new())).await;
+    let response = client.next().await.expect("clusters");
+    let pushes = "pilot_xds_pushes{type=\"cds\"}";
+    let before = world.plane.metric(pushes).await;
+    for _ in 0..2_000 {
+        client.send(answer(&response, Some("never"))).await;
+    }
+    world.until_named("nack").await;
+    world
+        .until_metric("pilot_total_xds_rejects{type=\"cds\"}", 2_000.0)
+        .await;
+    world.assert_well().await;
+    assert_eq!(world.plane.metric(pushes).await, before);
+    // Its words are told ten times a second, not two thousand times.
+    let told = world
+        .plane
+        .log()
+        .matches("response rejected by proxy")
+        .count();
+    assert!(told < 200, "{told} lines");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_names_are_answered_and_more_are_refused() {
+    let mut world = World::start().await;
+    let mut client = world.stream().await;
+    client.send(first(ID, HashMap::new())).await;
+    let clusters = client.next().await.expect("clusters");
+    client.send(answer(&clusters, None)).await;
+    let before = world.memory();
+    let name = |n: u32| format!("outbound|80||none-{n}.shop.svc.cluster.local");
+    client
+        .send(subscribe(EDS, (0..100_000).map(name).collect()))
+        .await;
+    let mut told = 0;
+    while told < 100_000 {
+        let response = client.next().await.expect("an answer");
+        told += response.resources.len();
+        client.send(answer(&response, None)).await;
+    }
+    let grown = world.memory().saturating_sub(before);
+    assert!(grown < 128 << 10, "{grown} KiB");
+    world.assert_well().await;
+    client
+        .send(subscribe(EDS, (100_000..300_000).map(name).collect()))
+        .await;
+    let status = client.next().await.expect_err("refused");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    world.until_named("too_many_names").await;
+    world.assert_well().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reconnects_all_the_time_is_named_and_held_off() {
+    let mut world = World::start().await;
+    let (mut served, mut refused) = (0, 0);
+    for _ in 0..100 {
+        let mut client = world.stream().await;
+        client.send(first(ID, HashMap::new())).await;
+        match client.next().await {
+            Ok(_) => served += 1,
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                assert!(status.message().contains("wait a second"), "{status:?}");
+                refused += 1;
+            }
+        }
+    }
+    // A slow machine gives it one more each second.
+    assert!(served >= 30, "{served} served, {refused} refused");
+    if refused > 0 {
+        world.until_named("reconnects").await;
+    }
+    world.assert_well().await;
+}
+
+#[tokio::test]
+async fn a_mesh_that_reconnects_at_once_is_served_and_nobody_refused() {
+    let mut world = World::start().await;
+    let coming = (0..100).map(async |n| {
+        let mut client = world.stream().await;
+        let id = format!(
+            "sidecar~10.9.{}.{}~web-{n}.shop~shop.svc.cluster.local",
+            n / 50,
+            n % 50
+        );
+        client.send(first(&id, HashMap::new())).await;
+        let clusters = client.next().await.expect("clusters");
+        client.send(answer(&clusters, None)).await;
+        let names = clusters.resources.into_iter().map(|cluster| cluster.name);
+        client
+            .send(subscribe(
+                EDS,
+                names.filter(|n| n.starts_with("outbound")).collect(),
+            ))
+            .await;
+        let endpoints = client.next().await.expect("endpoints");
+        assert!(!endpoints.resources.is_empty(), "{endpoints:?}");
+        client
+    });
+    let clients = join_all(coming).await;
+    assert_eq!(clients.len(), 100);
     world.assert_well().await;
 }

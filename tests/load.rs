@@ -1,6 +1,11 @@
 //! `isthmus load` against `isthmus discovery`, both as processes.
 
-#![allow(clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 mod support {
     pub(crate) mod plane;
@@ -44,7 +49,7 @@ async fn report(folder: &Path, address: &str, flags: &[&str]) -> Value {
     let mut command = load(folder);
     command
         .args(["--json", "--address", address, "--rate", "20"])
-        .args(["--duration", "500ms", "--sidecars", &SIDECARS.to_string()])
+        .args(["--duration", "1500ms", "--sidecars", &SIDECARS.to_string()])
         .args(flags);
     serde_json::from_str(&output(command).await).expect("JSON")
 }

@@ -32,7 +32,7 @@ mod tls;
 use std::env;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Bytes of the resource that each round sends.
 const SIZES: [usize; 3] = [900, 64 * 1024, 1_070_000];

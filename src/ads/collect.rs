@@ -8,6 +8,11 @@ use super::{Nonce, Outgoing, Resources, Variant};
 use crate::model::TypeUrl;
 use crate::wire::EncodedResource;
 
+/// Names answered in one response. A type without wildcard may be answered in
+/// parts, and a client that asks for a hundred thousand names must not hold a
+/// thread for all of them at once.
+const MOST_NAMES: usize = 1000;
+
 /// Contents of a response.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -139,7 +144,9 @@ impl Subscription {
             }
             draft.append(pushed);
         }
-        self.reported.clear();
+        if self.asked.is_empty() {
+            self.reported.clear();
+        }
         if phase == Phase::Break && world.kind == TypeUrl::Cluster {
             draft.removed.extend(std::mem::take(&mut self.leaving));
         }
@@ -149,8 +156,10 @@ impl Subscription {
             Variant::Sotw if !world.is_whole() => draft.removed.clear(),
             Variant::Sotw => {}
         }
-        let added = self.entries.len().saturating_sub(before);
-        self.entries.pack(added);
+        self.added += self.entries.len().saturating_sub(before);
+        if self.asked.is_empty() {
+            self.entries.pack(std::mem::take(&mut self.added));
+        }
         draft.tidy();
         for name in draft.names() {
             self.leaving.remove(name);
@@ -188,9 +197,22 @@ impl Subscription {
         }
     }
 
-    /// Answers the names that were asked for.
+    /// Answers the names that were asked for; of very many, the first.
     fn answer(&mut self, world: &Source<'_>, draft: &mut Draft) {
-        for (name, explicit) in std::mem::take(&mut self.asked) {
+        let asked = self.asked.len();
+        let most = if world.kind.has_wildcard() {
+            asked
+        } else {
+            asked.min(MOST_NAMES)
+        };
+        if self.unanswered == 0 {
+            self.unanswered = asked;
+        }
+        self.unanswered = self.unanswered.saturating_sub(most).min(asked - most);
+        for _ in 0..most {
+            let Some((name, explicit)) = self.asked.pop_first() else {
+                return;
+            };
             let reported = self.reported.remove(&name).flatten();
             let found = world.look_up(&name, explicit);
             let key = match &found {

@@ -4,14 +4,13 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
-use envoy_types::pb::google::rpc::Status as RpcStatus;
 
 use super::collect::{Draft, Phase, Source};
 use super::entries::State;
 use super::subscription::{Subscription, Watch};
-use super::{NodeError, NodeReader, Nonce, Outgoing, ProtocolError};
+use super::{NodeError, NodeReader, Nonce, Outgoing, ProtocolError, Received};
 use crate::mesh::News;
-use crate::model::{Proxy, TypeUrl, printable};
+use crate::model::{Proxy, TypeUrl};
 use crate::wire::EncodedResource;
 
 #[cfg(test)]
@@ -57,38 +56,13 @@ pub enum Request {
     Sotw(DiscoveryRequest),
 }
 
-/// What came of a request; for counters and logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
-    /// Taken.
-    Accepted,
-    /// Of a type that is not served: the stream stays, nothing is sent (xDS
-    /// rule 5).
-    Ignored,
-    /// Its nonce is not that of the last response.
-    Stale(TypeUrl),
-    /// The client rejected a response.
-    Rejected {
-        /// Type.
-        kind: TypeUrl,
-        /// gRPC code of the rejection.
-        code: i32,
-        /// The client's words, safe to log.
-        message: String,
-    },
-}
-
-impl Received {
-    pub(super) fn of(kind: TypeUrl, ours: bool, error: Option<&RpcStatus>) -> Self {
-        match error {
-            Some(error) => Self::Rejected {
-                kind,
-                code: error.code,
-                message: printable(&error.message, 2048),
-            },
-            None if ours => Self::Accepted,
-            None => Self::Stale(kind),
-        }
+impl Request {
+    /// Its type, if that is served.
+    pub fn kind(&self) -> Option<TypeUrl> {
+        TypeUrl::parse(match self {
+            Self::Delta(request) => &request.type_url,
+            Self::Sotw(request) => &request.type_url,
+        })
     }
 }
 
@@ -309,6 +283,15 @@ impl Session {
             }
         }
         !held && self.can_break()
+    }
+
+    /// Whether a client waits for an answer that may go.
+    pub fn is_answering(&self) -> bool {
+        let may = |kind| {
+            let sub = self.types.of(kind);
+            sub.is_asked() && !sub.is_flooded()
+        };
+        TypeUrl::ALL.into_iter().any(may)
     }
 
     /// Whether a response of this type may go; `held` tells whether an earlier

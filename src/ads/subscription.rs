@@ -50,6 +50,9 @@ pub(super) struct Subscription {
     /// Names to answer whatever the client holds; `false` for a name that only
     /// the wildcard covers (25).
     pub(super) asked: BTreeMap<String, bool>,
+    /// How many of these an answer has left out that is under way: its parts
+    /// are one answer, and wait for no ACK.
+    pub(super) unanswered: usize,
     /// What the client says it holds from an earlier stream, until the first
     /// answer (57). `None` for a version that is not ours.
     pub(super) reported: BTreeMap<String, Option<Version>>,
@@ -59,6 +62,8 @@ pub(super) struct Subscription {
     pub(super) due: Vec<Arc<str>>,
     /// All names.
     pub(super) entries: Entries,
+    /// How many of these came since the map was packed.
+    pub(super) added: usize,
     /// Names whose last content the client rejected, to go along with the next
     /// real change (35).
     pub(super) rejected: Vec<Arc<str>>,
@@ -121,7 +126,7 @@ impl Subscription {
 
     /// Whether even an answer has to wait for an ACK.
     pub(super) fn is_flooded(&self) -> bool {
-        self.in_flight.len() >= MAX_IN_FLIGHT
+        self.in_flight.len() >= MAX_IN_FLIGHT && self.unanswered == 0
     }
 
     /// Memory that the client made this stream spend on names.

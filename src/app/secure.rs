@@ -88,8 +88,10 @@ fn state(app: &App, served: Served) -> Result<server::State> {
             keepalive_timeout: streams.keepalive_timeout,
             max_age: streams.max_age,
             grace: config.shutdown,
-            streams_per_second: Some(f64::from(streams.max_new_per_second)),
-            ..server::Config::default()
+            streams_per_second: streams.max_new_per_second,
+            reconnect_burst: streams.reconnect_burst,
+            max_held_bytes: streams.max_held_bytes,
+            send_timeout: streams.send_timeout,
         },
         sessions: Arc::new(ads::Options {
             nodes: NodeReader::new(config.cluster_aliases.clone()),

@@ -99,10 +99,12 @@ impl WriterLoop {
     fn publish(&mut self, pace: &mut Pace) {
         let started = Instant::now();
         let next = self.index.make_next();
+        let wanted = self.index.hostnames_to_resolve();
         self.hostnames.send_if_modified(|held| {
-            let wanted = self.index.hostnames_to_resolve();
-            let differs = *held != wanted;
-            *held = wanted;
+            let differs = held != wanted;
+            if differs {
+                held.clone_from(wanted);
+            }
             differs
         });
         let Some(snapshot) = next else { return };

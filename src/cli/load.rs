@@ -21,10 +21,7 @@ pub(super) fn run(args: &LoadArgs) -> Result<ExitCode> {
         .thread_name(load::SIDECAR_THREADS)
         .enable_all()
         .build()?;
-    let main: Runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let main = Runtime::new()?;
     let report = main.block_on(async {
         let stop = CancellationToken::new();
         let told = stop::told()?;

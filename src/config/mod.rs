@@ -153,10 +153,16 @@ pub struct Streams {
     pub max_age: Option<Duration>,
     /// Largest request, in bytes.
     pub max_request_bytes: usize,
-    /// New streams per second.
-    pub max_new_per_second: u32,
+    /// New streams per second; none is any number.
+    pub max_new_per_second: Option<f64>,
     /// Concurrent streams of one connection.
     pub max_concurrent: u32,
+    /// Streams that one proxy may open at once; none is any number.
+    pub reconnect_burst: Option<u32>,
+    /// Bytes that streams may hold of requests and responses.
+    pub max_held_bytes: usize,
+    /// Time after which a stream ends whose client takes nothing.
+    pub send_timeout: Option<Duration>,
 }
 
 /// Why the flags and variables make no configuration.

@@ -75,6 +75,7 @@ impl<'a> Cast<'a> {
         Proxy::new(kind, &self.world.ledger, &self.markers, place)
     }
 
+    /// Starts the sidecars on their own threads.
     pub(super) fn start_sidecars(&self, tasks: &mut JoinSet<()>, runtime: &Handle) {
         let kind = self.kind(self.args.sidecars.scope);
         for index in 0..self.args.sidecars.count {
@@ -83,12 +84,17 @@ impl<'a> Cast<'a> {
         }
     }
 
-    pub(super) fn start_offenders(&self, tasks: &mut JoinSet<()>, runtime: &Handle) {
+    /// Starts the bad clients on this runtime: what they cost is not the
+    /// sidecars'.
+    pub(super) fn start_offenders(&self, tasks: &mut JoinSet<()>) {
         let kind = self.kind(self.args.sidecars.scope);
         // Those that do not read never learn a name.
         let known = self.kind(ScopeArg::Watched);
         let mut index = self.args.sidecars.count;
         for (offence, count) in self.args.offenders.counts() {
+            if count > 0 {
+                self.world.ledger.offended(offence, |_| {});
+            }
             for _ in 0..count {
                 let reads = !matches!(offence, Offence::Slow | Offence::Stuck);
                 let proxy = self.proxy(if reads { &kind } else { &known }, index, Some(offence));
@@ -96,9 +102,9 @@ impl<'a> Cast<'a> {
                 let world = Arc::clone(&self.world);
                 if offence == Offence::Reconnects {
                     let rate = self.args.offenders.reconnect_rate;
-                    tasks.spawn_on(reconnect(world, proxy, rate), runtime);
+                    tasks.spawn(reconnect(world, proxy, rate));
                 } else {
-                    tasks.spawn_on(live(world, proxy), runtime);
+                    tasks.spawn(live(world, proxy));
                 }
             }
         }

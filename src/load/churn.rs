@@ -23,7 +23,7 @@ use super::watch_set::id;
 const IN_FLIGHT: usize = 64;
 
 /// The cluster that is changed, from 0.
-const CLUSTER: u32 = 0;
+pub(super) const CLUSTER: u32 = 0;
 
 /// Gives each service that a run changes a first marker: from then on a change
 /// replaces one address by another and nothing else of what proxies see.
@@ -33,13 +33,13 @@ pub(super) async fn mark(
     args: &ChurnArgs,
 ) -> Result<(), MeshError> {
     let bar = Bar::new("marking", 0);
-    let changes = args.changes().min(mesh.shape().services);
+    let changes = changed(mesh, args);
     bar.set_length(u64::from(changes));
     let mark = |service| {
         mesh.change(Change {
             cluster: CLUSTER,
             service,
-            marker: Some(markers.first()),
+            marker: Some(markers.first(service)),
         })
     };
     let mut marked = stream::iter(0..changes)
@@ -51,6 +51,19 @@ pub(super) async fn mark(
         bar.set(count);
     }
     Ok(())
+}
+
+/// Services that a run changes: the first so many.
+fn changed(mesh: &Mesh, args: &ChurnArgs) -> u32 {
+    args.changes().min(mesh.shape().services)
+}
+
+/// How many first markers the sidecars of the changed network will see.
+pub(super) fn marks(mesh: &Mesh, ledger: &Ledger, args: &ChurnArgs) -> u64 {
+    let services = 0..changed(mesh, args);
+    services
+        .map(|service| watching(ledger, mesh, service))
+        .sum()
 }
 
 /// Makes the changes of one run.
@@ -196,8 +209,8 @@ fn period(rate: f64) -> Duration {
 fn every(period: Option<Duration>) -> Option<Interval> {
     let period = period.filter(|period| !period.is_zero())?;
     let mut ticks = interval_at(Instant::now() + period, period);
-    // What was late is not made good by a burst.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What was missed is not made good by a burst.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     Some(ticks)
 }
 

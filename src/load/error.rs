@@ -43,6 +43,9 @@ pub enum LoadError {
     /// Filling needs clusters.
     #[error("--populate needs clusters to fill: give --kubeconfigs or --folders")]
     NothingToPopulate,
+    /// A service that will be changed cannot be.
+    #[error("{0}: fill the clusters first (--populate), and give the same --services")]
+    Unfilled(MeshError),
     /// Not all sidecars were served.
     #[error(
         "{served} of {sidecars} sidecars were served within {seconds} s{reason}: is the mesh \

@@ -27,6 +27,8 @@ pub(super) struct Ledger {
     pub(super) refused: AtomicU64,
     pub(super) lost: AtomicU64,
     last_end: Mutex<Option<String>>,
+    /// First markers that sidecars of the changed network have seen.
+    pub(super) marked: AtomicU64,
     /// Responses to good sidecars, ever.
     pub(super) received: AtomicU64,
     /// Responses while changes are made, and those that had none.
@@ -71,6 +73,7 @@ impl Ledger {
             refused: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             last_end: Mutex::default(),
+            marked: AtomicU64::new(0),
             received: AtomicU64::new(0),
             responses: AtomicU64::new(0),
             needless: AtomicU64::new(0),

@@ -8,6 +8,9 @@ use memchr::memmem;
 /// 240.0.0.0/8 is reserved, so no endpoint of a real mesh has such an address.
 const START: &[u8] = b"240.";
 
+/// Numbers from here on are first markers; no run has so many changes.
+const FIRST: u32 = 0x0080_0000;
+
 /// The markers of one run.
 #[derive(Debug, Clone)]
 pub(super) struct Markers {
@@ -31,9 +34,14 @@ impl Markers {
         Ipv4Addr::new(240, self.tag.wrapping_add(high), middle, low)
     }
 
-    /// The marker that is there before the first change; no run has so many.
-    pub(super) fn first(&self) -> Ipv4Addr {
-        self.address(0x00ff_ffff)
+    /// The marker that a service has before its first change.
+    pub(super) fn first(&self, service: u32) -> Ipv4Addr {
+        self.address(FIRST.saturating_add(service))
+    }
+
+    /// The service whose first marker has this number.
+    pub(super) fn first_of(number: u32) -> Option<u32> {
+        number.checked_sub(FIRST)
     }
 
     /// Number of the change with this address; earlier runs have numbers too,
@@ -101,6 +109,14 @@ mod tests {
             assert_eq!(markers.number(markers.address(number)), number);
         }
         assert_eq!(markers.address(0x0006_0102), Ipv4Addr::new(240, 0, 1, 2));
+    }
+
+    #[test]
+    fn a_first_marker_tells_its_service() {
+        let markers = Markers::new(250);
+        let number = markers.number(markers.first(70_000));
+        assert_eq!(Markers::first_of(number), Some(70_000));
+        assert_eq!(Markers::first_of(70_000), None);
     }
 
     #[test]

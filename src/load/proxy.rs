@@ -10,6 +10,7 @@ use prost::Message;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::churn::CLUSTER;
 use super::ledger::Ledger;
 use super::markers::{Markers, Seen};
 use super::mesh::{cluster_name, network_name};
@@ -57,7 +58,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Proxy {
     kind: Arc<Kind>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     markers: Arc<Markers>,
     pub(super) place: Place,
     node: Vec<u8>,
@@ -68,6 +69,7 @@ pub(super) struct Proxy {
     is_served: bool,
     is_registered: bool,
     seen: Seen,
+    marked: Seen,
 }
 
 impl Proxy {
@@ -89,6 +91,7 @@ impl Proxy {
             is_served: false,
             is_registered: false,
             seen: Seen::default(),
+            marked: Seen::default(),
         }
     }
 
@@ -227,6 +230,7 @@ impl Proxy {
         }
         self.ledger.received.fetch_add(1, Relaxed);
         if !self.ledger.is_steady() {
+            self.note_marks(bytes);
             return;
         }
         let mut is_news = false;
@@ -244,6 +248,20 @@ impl Proxy {
         if self.is_served {
             let network = self.place.network as usize;
             self.ledger.responded(network, bytes.len(), !is_news);
+        }
+    }
+}
+
+impl Proxy {
+    /// Before changes are made, each service has its first marker: what is
+    /// still on its way would be taken for the answer to a change.
+    fn note_marks(&mut self, bytes: &[u8]) {
+        if self.place.network != CLUSTER {
+            return;
+        }
+        for service in self.markers.find(bytes).filter_map(Markers::first_of) {
+            let is_first = self.marked.insert(service);
+            self.ledger.marked.fetch_add(u64::from(is_first), Relaxed);
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::LoadArgs;
 use super::cast::Cast;
-use super::churn::{Churn, Churned, mark};
+use super::churn::{Churn, Churned, mark, marks};
 use super::costs::{Costs, as_float};
 use super::error::LoadError;
 use super::floor::Arrivals;
@@ -82,7 +82,7 @@ impl Run<'_> {
             return Ok(());
         };
         tokio::select! {
-            marked = mark(mesh, &self.cast.markers, &self.args.churn) => Ok(marked?),
+            marked = mark(mesh, &self.cast.markers, &self.args.churn) => marked.map_err(LoadError::Unfilled),
             () = stop.cancelled() => Err(LoadError::Stopped),
         }
     }
@@ -98,8 +98,9 @@ impl Run<'_> {
         self.cast.start_sidecars(&mut tasks, sidecars);
         let is_served = self.served(stop).await?;
         let connected = is_served.then(|| start.elapsed());
+        self.all_marked(stop).await;
         self.settle(stop).await;
-        self.cast.start_offenders(&mut tasks, sidecars);
+        self.cast.start_offenders(&mut tasks);
         let middle = self.costs()?;
         let floor = self.follow_floor(&mut tasks).await?;
         self.cast.world.ledger.set_steady();
@@ -144,6 +145,22 @@ impl Run<'_> {
             hosts: args.hosts_with.clone(),
         };
         timeout(args.patience, wait).await.map_err(not_served)
+    }
+
+    /// Waits until the sidecars have what was written before they connected:
+    /// a busy server may not have sent it.
+    async fn all_marked(&self, stop: &CancellationToken) {
+        const LOOK: Duration = Duration::from_millis(100);
+        const LOOKS: usize = 300;
+        let Some(mesh) = &self.mesh else { return };
+        let ledger = &self.cast.world.ledger;
+        let expected = marks(mesh, ledger, &self.args.churn);
+        for _ in 0..LOOKS {
+            if ledger.marked.load(Relaxed) >= expected || stop.is_cancelled() {
+                return;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Waits until what was begun by connecting is over: nothing comes any more.

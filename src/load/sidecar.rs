@@ -64,9 +64,11 @@ pub(super) async fn reconnect(world: Arc<World>, mut proxy: Proxy, rate: u32) {
         ticks.tick().await;
         let end = timeout(period, stream(&world, &mut proxy)).await;
         proxy.on_end();
-        if let Ok(end) = end {
-            closed(&world.ledger, Offence::Reconnects, &end);
-        }
+        closed(
+            &world.ledger,
+            Offence::Reconnects,
+            &end.unwrap_or(End::Left),
+        );
     }
 }
 
@@ -137,10 +139,11 @@ async fn try_converse(
     let (response, mut requests) = send.send_request(world.server.call(world.variant), false)?;
     let mut out = BytesMut::new();
     proxy.open(&mut out);
-    match proxy.place.offence {
-        Some(Offence::ManyNames) => proxy.subscribe_to_nothing(world.nothing, &mut out),
-        Some(offence) => world.ledger.offended(offence, |met| met.streams += 1),
-        None => {}
+    if let Some(offence) = proxy.place.offence {
+        world.ledger.offended(offence, |met| met.streams += 1);
+        if offence == Offence::ManyNames {
+            proxy.subscribe_to_nothing(world.nothing, &mut out);
+        }
     }
     requests.send_data(out.split().freeze(), false)?;
     let response = response.await?;
@@ -166,6 +169,11 @@ async fn read(
         let data = data?;
         let now = Instant::now();
         let mut taken = Ok(());
+        if let Some(offence) = proxy.place.offence {
+            proxy
+                .ledger
+                .offended(offence, |met| met.bytes += data.len() as u64);
+        }
         messages.feed(&data, |message| {
             if let Err(error) = proxy.on_response(message, now, &mut out) {
                 taken = Err(error);

@@ -240,6 +240,15 @@ fn gateway_at(
     })
 }
 
+/// The host names among the addresses of gateways.
+pub(super) fn hostnames(declared: &BTreeSet<NetworkGateway>) -> BTreeSet<Arc<str>> {
+    let names = declared.iter().filter_map(|g| match &g.address {
+        GatewayAddress::Hostname(name) => Some(Arc::clone(name)),
+        GatewayAddress::Ip(_) => None,
+    });
+    names.collect()
+}
+
 /// The declared gateways with host names replaced by their addresses.
 pub(super) fn resolve(
     declared: &BTreeSet<NetworkGateway>,

@@ -39,8 +39,8 @@ use super::{
     workloads::WorkloadSources,
 };
 use crate::model::{
-    ClusterId, Features, GatewayAddress, Hostname, MeshConfig, MeshNetworks, Namespace,
-    NetworkGateway, NetworkTable, ObjectKey, ServiceKey,
+    ClusterId, Features, Hostname, MeshConfig, MeshNetworks, Namespace, NetworkGateway,
+    NetworkTable, ObjectKey, ServiceKey,
 };
 
 /// Why an object is held or seen without effect.
@@ -82,6 +82,7 @@ pub struct Index {
     config: ConfigObjects,
     resolved: BTreeMap<Arc<str>, Vec<IpAddr>>,
     declared: BTreeSet<NetworkGateway>,
+    hostnames: BTreeSet<Arc<str>>,
     networks: Arc<NetworkTable>,
     behind: Behind,
     ignored: BTreeMap<(ClusterId, ObjectKey), Ignored>,
@@ -106,6 +107,7 @@ impl Index {
             config: ConfigObjects::default(),
             resolved: BTreeMap::new(),
             declared: BTreeSet::new(),
+            hostnames: BTreeSet::new(),
             networks: Arc::default(),
             behind: Behind::default(),
             ignored: BTreeMap::new(),
@@ -154,15 +156,8 @@ impl Index {
     }
 
     /// Host names of gateways that the resolver must keep answers for.
-    pub fn hostnames_to_resolve(&self) -> BTreeSet<Arc<str>> {
-        if !self.features.resolve_hostname_gateways {
-            return BTreeSet::new();
-        }
-        let names = self.declared.iter().filter_map(|g| match &g.address {
-            GatewayAddress::Hostname(name) => Some(Arc::clone(name)),
-            GatewayAddress::Ip(_) => None,
-        });
-        names.collect()
+    pub fn hostnames_to_resolve(&self) -> &BTreeSet<Arc<str>> {
+        &self.hostnames
     }
 
     /// Pods that slices name and that are not known, by cluster: their

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use foldhash::fast::FixedState;
 
 use super::kube_state::PodTemplate;
-use crate::model::{KubeService, Labels, Namespace, Pod};
+use crate::model::{KubeService, Labels, Namespace, Pod, WorkloadTemplate};
 
 /// Named container ports.
 pub(super) type Ports = Arc<[(Arc<str>, u16)]>;
@@ -19,6 +19,7 @@ pub(super) struct Interner {
     labels: HashSet<Labels, FixedState>,
     ports: HashSet<Ports, FixedState>,
     templates: HashSet<Arc<PodTemplate>, FixedState>,
+    workloads: HashSet<Arc<WorkloadTemplate>, FixedState>,
     sweep_at: usize,
 }
 
@@ -67,6 +68,16 @@ impl Interner {
         made
     }
 
+    /// The shared copy of what a workload has in common with its replicas.
+    pub(super) fn workload(&mut self, template: WorkloadTemplate) -> Arc<WorkloadTemplate> {
+        if let Some(known) = self.workloads.get(&template) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(template);
+        self.workloads.insert(Arc::clone(&made));
+        made
+    }
+
     fn ports(&mut self, ports: &[(Arc<str>, u16)]) -> Ports {
         if let Some(known) = self.ports.get(ports) {
             return Arc::clone(known);
@@ -101,6 +112,7 @@ impl Interner {
         if self.len() < self.sweep_at.max(Self::SMALLEST_SWEEP) {
             return;
         }
+        self.workloads.retain(|held| Arc::strong_count(held) > 1);
         self.templates.retain(|held| Arc::strong_count(held) > 1);
         self.labels.retain(|held| held.holders() > 1);
         self.ports.retain(|held| Arc::strong_count(held) > 1);
@@ -109,6 +121,7 @@ impl Interner {
     }
 
     fn len(&self) -> usize {
-        self.texts.len() + self.labels.len() + self.ports.len() + self.templates.len()
+        let shared = self.ports.len() + self.templates.len() + self.workloads.len();
+        self.texts.len() + self.labels.len() + shared
     }
 }

@@ -34,7 +34,6 @@ pub(super) struct SliceJoin<'a> {
 }
 
 /// The endpoints so far: one address and port name counts once.
-#[derive(Default)]
 struct Joined {
     endpoints: Vec<Endpoint>,
     at: HashMap<(IpAddr, Arc<str>), usize, FixedState>,
@@ -44,12 +43,12 @@ struct Joined {
 impl SliceJoin<'_> {
     /// The endpoints that the slices of `service` report.
     pub(super) fn endpoints(&self, service: &str) -> Vec<Endpoint> {
-        let mut joined = Joined::default();
-        let names = self.namespace.slices_of.get(service);
-        for name in names.into_iter().flatten() {
-            if let Some(slice) = self.namespace.slices.get(name) {
-                self.join(slice, &mut joined);
-            }
+        let names = self.namespace.slices_of.get(service).into_iter().flatten();
+        let slices = names.filter_map(|name| self.namespace.slices.get(name));
+        let count = |slice: &KeptSlice| slice.endpoints.len() * slice.ports.len();
+        let mut joined = Joined::with_room(slices.clone().map(count).sum());
+        for slice in slices {
+            self.join(slice, &mut joined);
         }
         joined.endpoints
     }
@@ -94,9 +93,8 @@ impl SliceJoin<'_> {
     }
 
     fn mtls_disabled(&self, workload: &Workload, port: u16) -> bool {
-        let Workload {
-            namespace, labels, ..
-        } = workload;
+        let namespace = &workload.template.namespace;
+        let labels = &workload.labels;
         self.authentications.mtls_disabled(namespace, labels, port)
     }
 
@@ -137,6 +135,14 @@ impl SliceJoin<'_> {
 }
 
 impl Joined {
+    fn with_room(count: usize) -> Self {
+        Self {
+            endpoints: Vec::with_capacity(count),
+            at: HashMap::with_capacity_and_hasher(count, FixedState::default()),
+            bare: BTreeMap::new(),
+        }
+    }
+
     /// Slices may both hold an address for a while (it moves from one to the
     /// other): the better state counts. istiod lets a random one win.
     fn add(&mut self, endpoint: Endpoint) {

@@ -50,7 +50,8 @@ pub(super) struct NamespaceState {
     pub(super) slices: Map<Arc<str>, KeptSlice>,
     /// Names of the slices of each service, sorted.
     pub(super) slices_of: Map<Arc<str>, SmallVec<[Arc<str>; 1]>>,
-    pub(super) pods: Map<Arc<str>, PodSlot>,
+    /// Boxed: a map has up to twice as many places as it needs.
+    pub(super) pods: Map<Arc<str>, Box<PodSlot>>,
     pub(super) addresses: Addresses,
     pub(super) workload_entries: BTreeMap<Arc<str>, KeptEntry>,
     pub(super) gateways: BTreeMap<Arc<str>, KubeGateway>,
@@ -61,7 +62,7 @@ pub(super) struct NamespaceState {
 /// A pod, or the place of one that slices name and that is not known yet.
 #[derive(Debug, Default)]
 pub(super) struct PodSlot {
-    pub(super) pod: Option<Box<KeptPod>>,
+    pub(super) pod: Option<KeptPod>,
     /// Slices that name it.
     pub(super) slices: SmallVec<[Arc<str>; 1]>,
 }
@@ -214,7 +215,7 @@ impl NodeFacts {
 impl PodSlot {
     /// The pod, unless it has ended: then its address is free again.
     pub(super) fn known(&self) -> Option<&KeptPod> {
-        self.pod.as_deref().filter(|pod| !pod.facts.finished)
+        self.pod.as_ref().filter(|pod| !pod.facts.finished)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -260,7 +261,12 @@ impl NamespaceState {
 
 impl Addresses {
     /// Notes that `slice` has an address that names no pod.
-    pub(super) fn add_bare(&mut self, ip: IpAddr, slice: &Arc<str>, pods: &Map<Arc<str>, PodSlot>) {
+    pub(super) fn add_bare(
+        &mut self,
+        ip: IpAddr,
+        slice: &Arc<str>,
+        pods: &Map<Arc<str>, Box<PodSlot>>,
+    ) {
         add(self.bare.entry(ip).or_default(), slice);
         if self.pods.is_none() {
             let mut by_ip: Map<IpAddr, SmallVec<[Arc<str>; 1]>> = Map::default();

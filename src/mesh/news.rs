@@ -86,18 +86,20 @@ pub(super) struct Inbox(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    news: Option<(News, Arc<Unread>)>,
+    news: Option<(News, Option<Arc<Unread>>)>,
     waker: Option<Waker>,
 }
 
 impl Inbox {
-    /// Adds to the news by `add` and wakes the reader. A reader that has not
-    /// read what came before does not hold up the next publish a second time.
+    /// Adds to the news by `add` and wakes the reader. A reader that does not
+    /// wait for news, or has not read what came before, does not hold up the
+    /// next publish.
     fn put(&self, unread: &Arc<Unread>, add: impl FnOnce(&mut News)) {
         let mut waiting = self.0.lock();
-        let start = || (News::default(), Arc::clone(unread));
-        add(&mut waiting.news.get_or_insert_with(start).0);
         let waker = waiting.waker.take();
+        let share = || waker.is_some().then(|| Arc::clone(unread));
+        let start = || (News::default(), share());
+        add(&mut waiting.news.get_or_insert_with(start).0);
         drop(waiting);
         if let Some(waker) = waker {
             waker.wake();
@@ -110,6 +112,10 @@ impl Inbox {
 
     pub(super) fn tell_name(&self, unread: &Arc<Unread>, name: &Arc<str>) {
         self.put(unread, |waiting| waiting.add(name));
+    }
+
+    pub(super) fn look_away(&self) {
+        self.0.lock().waker = None;
     }
 
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<News> {

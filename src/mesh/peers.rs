@@ -41,7 +41,7 @@ impl Peers {
 fn identities<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<Arc<str>> {
     let mut found: Vec<Arc<str>> = Vec::new();
     for endpoint in endpoints {
-        let identity = &endpoint.workload.identity;
+        let identity = &endpoint.workload.template.identity;
         // Few and interned: the first look mostly decides.
         let known = |other: &Arc<str>| Arc::ptr_eq(other, identity) || other == identity;
         if !identity.is_empty() && !found.iter().any(known) {
@@ -57,7 +57,8 @@ fn identities<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<Arc<str>
 fn mtls_ports<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<Arc<str>> {
     let mut ports: BTreeMap<&Arc<str>, bool> = BTreeMap::new();
     for endpoint in endpoints {
-        let takes = endpoint.workload.tls_mode == TlsMode::Istio && !endpoint.mtls_disabled;
+        let takes =
+            endpoint.workload.template.tls_mode == TlsMode::Istio && !endpoint.mtls_disabled;
         let all = ports.entry(&endpoint.port_name).or_insert(true);
         *all &= takes;
     }

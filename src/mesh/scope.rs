@@ -255,10 +255,7 @@ fn by_host<'a>(
     pick: impl Fn(&'a HostServices) -> Option<&'a Arc<ServiceState>>,
 ) -> Vec<Arc<ServiceState>> {
     let hosts = snapshot.services.iter();
-    let mut all: Vec<_> = hosts
-        .filter_map(|(_, services)| pick(services))
-        .cloned()
-        .collect();
+    let mut all: Vec<_> = hosts.filter_map(pick).cloned().collect();
     all.sort_by(|a, b| a.service.key.cmp(&b.service.key));
     all
 }

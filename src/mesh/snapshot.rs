@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::{
     ChangeSet, PeerAuthentications, ServiceState, VirtualServices,
-    sharded::{Sharded, Workloads},
+    tables::{Services, Workloads},
 };
 use crate::model::{
     ClusterId, Features, Gateway, Hostname, MeshConfig, Namespace, Proxy, Sidecar, Workload,
@@ -127,7 +127,7 @@ impl fmt::Debug for ConfigMemo {
 #[derive(Clone, Default)]
 pub struct Snapshot {
     pub(super) generation: Generation,
-    pub(super) services: Sharded<Hostname, HostServices>,
+    pub(super) services: Services,
     pub(super) workloads: Workloads,
     pub(super) mesh: Arc<MeshState>,
     pub(super) memo: Arc<ConfigMemo>,
@@ -148,7 +148,7 @@ impl Snapshot {
 
     /// All services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceState>> {
-        self.services.iter().flat_map(|(_, services)| services)
+        self.services.iter().flatten()
     }
 
     /// The workload behind a proxy, if its registry knows it.
@@ -189,8 +189,7 @@ impl Snapshot {
         let mut next = self.clone();
         next.generation = Generation(self.generation.0 + 1);
         for (host, services) in update.services {
-            next.services
-                .set(host, (!services.is_empty()).then_some(services));
+            next.services.set(&host, services);
         }
         for (key, workload) in update.workloads {
             next.workloads.set(&key, workload);

@@ -253,6 +253,12 @@ impl Watcher {
         }
     }
 
+    /// Until the next look, the reader is busy with something that may take
+    /// long: no publish waits for it.
+    pub fn look_away(&self) {
+        self.inbox.look_away();
+    }
+
     /// What changed since the last call; wakes the caller when something does.
     pub fn poll_news(&self, cx: &mut Context<'_>) -> Poll<News> {
         self.inbox.poll(cx)

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::model::{
     ClusterId, Features, Labels, Locality, Namespace, NetworkId, TlsMode, Workload,
+    WorkloadTemplate,
 };
 
 const CLUSTER: &str = "topology.istio.io/cluster";
@@ -74,20 +75,23 @@ impl WorkloadSources<'_> {
             self.cluster,
         );
         let identity = identity(self.trust_domain, namespace, &template.service_account);
-        Workload {
-            name: Arc::clone(name),
+        let shared = WorkloadTemplate {
             namespace: namespace.clone(),
             cluster: self.cluster.clone(),
             network,
-            locality,
-            labels,
             tls_mode: TlsMode::parse(template.labels.get(TLS_MODE).unwrap_or_default()),
             identity: interner.text(&identity),
-            node: Arc::clone(&pod.node),
-            dns_name: Arc::clone(&pod.dns_name),
             draining: self.features.is_draining(&template.labels),
             metadata: interner.text(&metadata),
             ports: Arc::clone(&template.ports),
+        };
+        Workload {
+            name: Arc::clone(name),
+            locality,
+            labels,
+            node: Arc::clone(&pod.node),
+            dns_name: Arc::clone(&pod.dns_name),
+            template: interner.workload(shared),
         }
     }
 
@@ -105,11 +109,16 @@ impl WorkloadSources<'_> {
             node: "",
             network: network.as_ref(),
         };
-        Workload {
+        let labels = place.labels().collect();
+        let template = WorkloadTemplate {
             cluster: self.cluster.clone(),
-            labels: place.labels().collect(),
             metadata: telemetry_metadata("", &none, &Labels::default(), self.cluster),
             network,
+            ..WorkloadTemplate::default()
+        };
+        Workload {
+            labels,
+            template: Arc::new(template),
             ..Workload::default()
         }
     }

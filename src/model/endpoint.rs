@@ -101,26 +101,34 @@ pub enum Discoverability {
 pub struct Workload {
     /// Name of the pod or `WorkloadEntry`; empty for a bare address.
     pub name: Arc<str>,
-    /// Its namespace; empty for a bare address.
-    pub namespace: Namespace,
-    /// The cluster it runs in.
-    pub cluster: ClusterId,
-    /// The network it is on.
-    pub network: Option<NetworkId>,
     /// Where it runs.
     pub locality: Locality,
     /// Its labels plus istiod's topology labels (split-horizon §2).
     pub labels: Labels,
-    /// Whether its proxy takes mTLS.
-    pub tls_mode: TlsMode,
-    /// `spiffe://domain/ns/namespace/sa/account`; empty when unknown.
-    pub identity: Arc<str>,
     /// The node it runs on; empty when unknown.
     pub node: Arc<str>,
     /// Its name below the domain of a headless service; empty where it has none.
     pub dns_name: Arc<str>,
-    /// Its labels say that it is draining (`PILOT_DRAINING_LABEL`). Told apart
-    /// here, because every endpoint answer asks.
+    /// What it has in common with its replicas.
+    pub template: Arc<WorkloadTemplate>,
+}
+
+/// What the replicas of a workload in one cluster have in common. They share it:
+/// there are far fewer templates than pods.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct WorkloadTemplate {
+    /// Namespace; empty for a bare address.
+    pub namespace: Namespace,
+    /// The cluster they run in.
+    pub cluster: ClusterId,
+    /// The network they are on.
+    pub network: Option<NetworkId>,
+    /// Whether their proxies take mTLS.
+    pub tls_mode: TlsMode,
+    /// `spiffe://domain/ns/namespace/sa/account`; empty when unknown.
+    pub identity: Arc<str>,
+    /// Their labels say that they are draining (`PILOT_DRAINING_LABEL`). Told
+    /// apart here, because every endpoint answer asks.
     pub draining: bool,
     /// Envoy metadata `istio.workload`:
     /// `workload;namespace;canonical name;canonical revision;cluster`.

@@ -42,6 +42,7 @@ pub use destination_rule::{DestinationRule, Subset};
 pub use duration::parse_duration;
 pub use endpoint::{
     Address, Discoverability, Endpoint, Health, Provider, ShardKey, TlsMode, Workload,
+    WorkloadTemplate,
 };
 pub use export_to::ExportTo;
 pub use features::Features;

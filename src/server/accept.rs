@@ -13,8 +13,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::coalesce::Coalesced;
+use super::drive::{Starts, Streams};
 use super::service::Service;
-use super::turns::{Starts, Streams};
 use super::{Config, Listener, Peer, State};
 use crate::identity::serving::ServerTls;
 
@@ -32,6 +32,8 @@ pub async fn serve(
 ) {
     let grace = state.config.grace;
     let service = Service::new(state);
+    let monitor = Arc::clone(&service.limits.monitor);
+    service.tasks.spawn(monitor.run(service.stop.clone()));
     let accepting = listeners.into_iter().map(|from| accept(from, &service));
     tokio::select! {
         () = shutdown => {}
@@ -71,10 +73,13 @@ fn start(service: &Service, socket: TcpStream, address: SocketAddr, tls: Option<
     tasks.spawn(async move {
         // Boxed apart: a connection must not hold the room of its handshake.
         let stop = service.stop.clone();
-        let handshake = Box::pin(service.handshakes.accept(socket, &tls));
+        let handshake = service
+            .handshakes
+            .accept(socket, &tls, &service.limits.turns);
+        let handshake = Box::pin(handshake);
         match stop.run_until_cancelled(handshake).await {
             Some(Ok((stream, channel))) => {
-                let peer = Peer { address, channel };
+                let peer = Peer::new(address, channel);
                 Box::pin(connection(service, stream, peer)).await;
             }
             Some(Err(error)) => service.state.metrics.refusals.connection(address, &error),
@@ -89,7 +94,7 @@ where
 {
     let (socket, address) = (Coalesced::new(socket), peer.address);
     let config = service.state.config.clone();
-    let stop = service.stop.clone();
+    let (stop, cut) = (service.stop.clone(), peer.cut.clone());
     let streams = Streams::default();
     let builder = http2_of(&config, streams.starts());
     let respond =
@@ -101,10 +106,13 @@ where
             ended = http.as_mut() => return ended,
             () = stop.cancelled() => {}
             () = age(config.max_age) => {}
+            // Its client does not read: it will not end its streams either.
+            () = cut.cancelled() => return Ok(()),
         }
         // GOAWAY: clients open their next stream elsewhere (xDS rule 61).
         http.as_mut().graceful_shutdown();
-        timeout(config.grace, http).await.unwrap_or(Ok(()))
+        let closing = cut.run_until_cancelled(timeout(config.grace, http));
+        closing.await.and_then(Result::ok).unwrap_or(Ok(()))
     };
     if let Err(error) = streams.drive(socket, serve).await {
         debug!(peer = %address, %error, "connection ended");

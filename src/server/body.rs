@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,6 +15,7 @@ use http_body::{Body, Frame};
 use tonic::Status;
 
 use super::message::Message;
+use super::standing::Standing;
 
 /// What comes next in a body.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) trait Source: Send {
 pub struct ResponseBody {
     source: Option<Box<dyn Source>>,
     current: Option<Message>,
+    /// Is told what the client has room for.
+    standing: Option<Arc<Standing>>,
 }
 
 impl ResponseBody {
@@ -45,7 +49,27 @@ impl ResponseBody {
         Self {
             source: Some(source),
             current: None,
+            standing: None,
         }
+    }
+
+    /// The same, under the monitor's eyes.
+    pub(super) fn watched(self, standing: Arc<Standing>) -> Self {
+        let standing = Some(standing);
+        Self { standing, ..self }
+    }
+
+    /// The end of a call that does not begin.
+    pub(super) fn ended(status: Status) -> Self {
+        Self::new(Box::new(End(status)))
+    }
+}
+
+struct End(Status);
+
+impl Source for End {
+    fn poll_item(&mut self, _: &mut Context<'_>) -> Poll<Item> {
+        Poll::Ready(Item::End(self.0.clone()))
     }
 }
 
@@ -54,25 +78,37 @@ impl Body for ResponseBody {
     type Error = Infallible;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        let standing = this.standing.as_deref();
         loop {
-            if let Some(chunk) = self.current.as_mut().and_then(Message::next_chunk) {
+            if let Some(chunk) = this.current.as_mut().and_then(Message::next_chunk) {
+                if let Some(standing) = standing {
+                    standing.hand_out();
+                }
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
-            self.current = None;
-            let Some(source) = self.source.as_mut() else {
+            this.current = None;
+            let Some(source) = this.source.as_mut() else {
                 return Poll::Ready(None);
             };
-            let status = match ready!(source.poll_item(cx)) {
+            let next = source.poll_item(cx);
+            if let (Some(standing), Poll::Pending) = (standing, &next) {
+                standing.idle();
+            }
+            let status = match ready!(next) {
                 Item::Message(message) => {
-                    self.current = Some(message);
+                    if let Some(standing) = standing {
+                        standing.begin(message.size());
+                    }
+                    this.current = Some(message);
                     continue;
                 }
                 Item::End(status) => status,
             };
-            self.source = None;
+            this.source = None;
             let mut trailers = HeaderMap::with_capacity(2);
             if status.add_header(&mut trailers).is_err() {
                 trailers.insert("grpc-status", http::HeaderValue::from_static("13"));

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::metrics::Number;
-use crate::ads::{Session, TypeStatus, Variant};
+use crate::ads::{Nonce, Session, TypeStatus, Variant};
 use crate::model::{Proxy, SpiffeId, TypeUrl, printable};
 
 /// An open stream whose proxy is known.
@@ -43,8 +43,31 @@ impl Connection {
         all.filter(|(_, status)| status.watched).collect()
     }
 
-    pub(super) fn note(&self, session: &Session) {
-        *self.status.lock() = TypeUrl::ALL.map(|kind| session.status(kind));
+    /// Pod and namespace.
+    pub(super) fn proxy_name(&self) -> &str {
+        self.id.rsplit_once('-').map_or(&self.id, |(name, _)| name)
+    }
+
+    /// Whether the last answer to a response of some type was a rejection.
+    pub(super) fn is_rejecting(&self) -> bool {
+        self.status.lock().iter().any(|s| s.error.is_some())
+    }
+
+    /// A response that is neither accepted nor rejected.
+    pub(super) fn unanswered(&self) -> Option<Nonce> {
+        let all = self.status.lock();
+        let open = all.iter().find(|s| s.sent != s.acked && s.error.is_none());
+        open.and_then(|status| status.sent)
+    }
+
+    /// Notes the state of one type, after a request or a response of it.
+    pub(super) fn note(&self, kind: TypeUrl, session: &Session) {
+        let status = session.status(kind);
+        let mut all = self.status.lock();
+        let place = TypeUrl::ALL.iter().position(|one| *one == kind);
+        if let Some(place) = place.and_then(|at| all.get_mut(at)) {
+            *place = status;
+        }
     }
 }
 
@@ -82,8 +105,7 @@ impl Connections {
         gauge: Number,
     ) -> Registered {
         let number = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
-        let pod = proxy.id.split('~').nth(2).unwrap_or_default();
-        let id: Arc<str> = Arc::from(format!("{}-{number}", printable(pod, 256)));
+        let id: Arc<str> = Arc::from(format!("{}-{number}", proxy_name(proxy)));
         let connection = Arc::new(Connection {
             id: Arc::clone(&id),
             peer,
@@ -101,6 +123,11 @@ impl Connections {
             gauge,
         }
     }
+}
+
+/// Pod and namespace of a proxy, safe to log.
+pub(super) fn proxy_name(proxy: &Proxy) -> String {
+    printable(proxy.id.split('~').nth(2).unwrap_or_default(), 256)
 }
 
 /// Keeps a stream in the table while it lives. Streams of one node do not

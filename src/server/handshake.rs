@@ -5,12 +5,13 @@ use std::{io, time::Duration};
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::turns::Turns;
 use crate::auth::{Channel, PeerCertificate};
 use crate::identity::serving::ServerTls;
 
 /// Time for a handshake, the wait for a turn included.
 const LIMIT: Duration = Duration::from_secs(15);
-/// Handshakes at once. When a mesh reconnects, those that came first are
+/// Handshakes at once: what each holds is memory. Those that came first are
 /// served first; all at once would all be late.
 const AT_ONCE: usize = 512;
 
@@ -31,12 +32,14 @@ impl Handshakes {
         &self,
         socket: TcpStream,
         tls: &ServerTls,
+        turns: &Turns,
     ) -> io::Result<(TlsStream<TcpStream>, Channel)> {
         let accepted = timeout(LIMIT, async {
             // Whoever connects and says nothing takes no turn.
             socket.peek(&mut [0]).await?;
             let _turn = self.0.acquire().await;
-            TlsAcceptor::from(tls.config()).accept(socket).await
+            let handshake = TlsAcceptor::from(tls.config()).accept(socket);
+            turns.during(handshake).await
         });
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
         let stream = accepted.await.map_err(late)??;

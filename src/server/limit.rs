@@ -1,13 +1,46 @@
-//! How fast new streams may come.
+//! What may come in, how fast and at which cost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::State;
+use super::budget::Budget;
+use super::monitor::Monitor;
+use super::reconnects::Reconnects;
+use super::turns::Turns;
+
 /// Longest wait for a turn (istiod: one second).
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The limits of one server.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// `PILOT_MAX_REQUESTS_PER_SECOND`, where it is set.
+    pub(super) rate: StreamLimit,
+    pub(super) turns: Turns,
+    pub(super) reconnects: Reconnects,
+    pub(super) budget: Arc<Budget>,
+    pub(super) monitor: Arc<Monitor>,
+}
+
+impl Limits {
+    pub(super) fn new(state: &State) -> Self {
+        let config = &state.config;
+        let budget = Arc::new(Budget::new(config.max_held_bytes));
+        let turns = Turns::default();
+        let monitor = Monitor::new(state, Arc::clone(&budget), turns.clone());
+        Self {
+            rate: StreamLimit::new(config.streams_per_second),
+            turns,
+            reconnects: Reconnects::new(config.reconnect_burst),
+            budget,
+            monitor: Arc::new(monitor),
+        }
+    }
+}
 
 /// Lets one stream start every `1 / rate` seconds; as istiod's token bucket
 /// with a burst of one.

@@ -23,6 +23,7 @@ pub(super) struct Message {
     /// What comes before all else, with the small parts behind it.
     first: Option<Bytes>,
     parts: vec::IntoIter<Bytes>,
+    size: usize,
 }
 
 impl Message {
@@ -35,6 +36,7 @@ impl Message {
         outgoing.write_head(&mut first);
         let length = first.len() - PREFIX + resources;
         put_length(&mut first, length);
+        let size = PREFIX + length;
         let mut parts = outgoing.frames.into_iter();
         if gathered > 0 {
             parts
@@ -42,7 +44,12 @@ impl Message {
                 .for_each(|part| first.extend_from_slice(&part));
         }
         let first = Some(Bytes::from(first));
-        Self { first, parts }
+        Self { first, parts, size }
+    }
+
+    /// Bytes of it all.
+    pub(super) fn size(&self) -> usize {
+        self.size
     }
 
     /// The only response of a call.
@@ -52,6 +59,7 @@ impl Message {
         let length = first.len() - PREFIX;
         put_length(&mut first, length);
         Self {
+            size: first.len(),
             first: Some(first.into()),
             parts: Vec::new().into_iter(),
         }

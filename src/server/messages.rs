@@ -7,10 +7,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -18,33 +15,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use tonic::Status;
 
+use super::budget::Budget;
+
 /// Flag and length before each message.
 const PREFIX: usize = 5;
-
-/// Bytes of unfinished requests that the streams of a server may hold together
-/// (xDS rule 63).
-#[derive(Debug)]
-pub(super) struct Budget {
-    free: AtomicUsize,
-}
-
-impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
-        let free = AtomicUsize::new(bytes);
-        Self { free }
-    }
-
-    pub(super) fn take(&self, bytes: usize) -> bool {
-        let take = |free: usize| free.checked_sub(bytes);
-        self.free
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.free.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
 
 /// The messages of one request body.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::offenders::Offenders;
 use super::refusals::Refusals;
 use crate::model::TypeUrl;
 
@@ -31,6 +32,11 @@ impl Number {
     /// Takes one away.
     pub fn dec(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sets it.
+    pub(super) fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// The value.
@@ -85,6 +91,12 @@ pub struct Metrics {
     pub(super) convergence: Histogram,
     /// Callers that were not let in.
     pub(super) refusals: Refusals,
+    /// Clients that cost more than they should.
+    pub(super) offenders: Offenders,
+    /// Streams whose clients have not taken a byte for long.
+    pub(super) slow_streams: Number,
+    /// Bytes that streams hold of requests and responses.
+    pub(super) held_bytes: Number,
 }
 
 impl Metrics {
@@ -99,8 +111,16 @@ impl Metrics {
             internal_errors,
             convergence,
             refusals,
+            offenders,
+            slow_streams,
+            held_bytes,
         } = &metrics;
         refusals.register(registry);
+        offenders.register(registry);
+        let help = "Streams whose clients have not taken a byte for long";
+        registry.register("isthmus_slow_streams", help, slow_streams.clone());
+        let help = "Bytes of requests and responses that streams hold";
+        registry.register("isthmus_held_bytes", help, held_bytes.clone());
         let name = "pilot_xds";
         let help = "Number of endpoints connected to this pilot using XDS";
         registry.register(name, help, clients.clone());
@@ -156,6 +176,9 @@ impl Default for Metrics {
             internal_errors: Number::default(),
             convergence: Histogram::new(seconds),
             refusals: Refusals::default(),
+            offenders: Offenders::default(),
+            slow_streams: Number::default(),
+            held_bytes: Number::default(),
         }
     }
 }

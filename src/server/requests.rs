@@ -11,7 +11,8 @@ use http_body::Body;
 use prost::Message;
 use tonic::Status;
 
-use super::messages::{Budget, Messages};
+use super::budget::Budget;
+use super::messages::Messages;
 use crate::ads::{Request, Variant};
 
 /// The request side of a stream.

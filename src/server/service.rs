@@ -11,8 +11,8 @@ use tonic::Status;
 use super::admission::Admission;
 use super::body::ResponseBody;
 use super::handshake::Handshakes;
-use super::limit::StreamLimit;
-use super::messages::{Budget, Messages};
+use super::limit::Limits;
+use super::messages::Messages;
 use super::requests::Requests;
 use super::stream::Stream;
 use super::unary::Call;
@@ -36,17 +36,14 @@ pub struct Service {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) handshakes: Arc<Handshakes>,
-    limit: Arc<StreamLimit>,
-    budget: Arc<Budget>,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl Service {
     /// A service without streams.
     pub fn new(state: Arc<State>) -> Self {
-        let config = &state.config;
         Self {
-            limit: Arc::new(StreamLimit::new(config.streams_per_second)),
-            budget: Arc::new(Budget::new(config.max_requests_bytes)),
+            limits: Arc::new(Limits::new(&state)),
             handshakes: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -86,14 +83,23 @@ impl Service {
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
+        let limits = Arc::clone(&self.limits);
+        let standing = match limits.monitor.admit(peer) {
+            Ok(standing) => standing,
+            Err(status) => {
+                self.state.metrics.refusals.request(peer.address, &status);
+                return ResponseBody::ended(status);
+            }
+        };
         let max = self.state.config.max_request_bytes;
-        let requests = Requests::new(body, variant, max, Arc::clone(&self.budget));
-        let (limit, stop) = (Arc::clone(&self.limit), self.stop.clone());
+        let requests = Requests::new(body, variant, max, Arc::clone(&limits.budget));
+        let stop = self.stop.clone();
         let state = Arc::clone(&self.state);
         let credentials = Credentials::new(peer.address, &peer.channel, headers);
         let admission = Admission::Presented(Box::new(credentials));
-        let from = (peer.address, admission);
-        ResponseBody::new(Stream::new(state, variant, from, requests, (limit, stop)))
+        let from = (Arc::clone(&standing), admission);
+        let stream = Stream::new(state, variant, from, requests, (limits, stop));
+        ResponseBody::new(stream).watched(standing)
     }
 
     fn call<B>(&self, peer: &Peer, headers: &HeaderMap, body: B) -> ResponseBody
@@ -104,7 +110,7 @@ impl Service {
             state: Arc::clone(&self.state),
             peer: peer.address,
             credentials: Credentials::new(peer.address, &peer.channel, headers),
-            request: Messages::new(body, certificates::LARGEST, Arc::clone(&self.budget)),
+            request: Messages::new(body, certificates::LARGEST, Arc::clone(&self.limits.budget)),
         };
         ResponseBody::new(Box::new(call.answer(self.stop.clone())))
     }

@@ -2,7 +2,6 @@
 //! its response body.
 
 use std::{
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,13 +17,17 @@ use tracing::{debug, info, warn};
 
 use super::admission::Admission;
 use super::body::{Item, Source};
-use super::connections::Registered;
-use super::limit::StreamLimit;
+use super::connections::{Registered, proxy_name};
+use super::limit::Limits;
 use super::message::Message;
+use super::offenders::Offence;
 use super::requests::Requests;
+use super::standing::Standing;
+use super::turns::Place;
 use super::{Class, State};
 use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
 use crate::mesh::{Lens, PodKey, Watcher};
+use crate::model::TypeUrl;
 
 /// The source of the messages of one stream. What is said here is said when the
 /// client has room for it: everything else waits in the session, as a set.
@@ -32,7 +35,10 @@ pub(super) struct Stream<B> {
     state: Arc<State>,
     session: Session,
     variant: Variant,
-    peer: SocketAddr,
+    standing: Arc<Standing>,
+    limits: Arc<Limits>,
+    /// Where it waits for turns.
+    place: Place,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Until the caller is let in.
     entering: Option<BoxFuture<'static, Result<Admission, Status>>>,
@@ -55,17 +61,19 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
     pub(super) fn new(
         state: Arc<State>,
         variant: Variant,
-        (peer, admission): (SocketAddr, Admission),
+        (standing, admission): (Arc<Standing>, Admission),
         requests: Requests<B>,
-        (limit, stop): (Arc<StreamLimit>, CancellationToken),
+        (limits, stop): (Arc<Limits>, CancellationToken),
     ) -> Box<Self> {
-        let entering = enter(Arc::clone(&state), admission, limit);
+        let entering = enter(Arc::clone(&state), admission, Arc::clone(&limits));
         Box::new(Self {
             session: Session::new(variant, Arc::clone(&state.sessions)),
             watcher: state.snapshots.watch(),
             state,
             variant,
-            peer,
+            standing,
+            place: limits.turns.place(),
+            limits,
             stop: Box::pin(stop.cancelled_owned()),
             entering: Some(Box::pin(entering)),
             admission: Admission::Done,
@@ -83,13 +91,23 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         if self.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Status::unavailable("server is shutting down")));
         }
+        if let Some(status) = self.standing.poll_end(cx) {
+            return Poll::Ready(Err(status));
+        }
         if let Some(entering) = &mut self.entering {
             self.admission = ready!(entering.as_mut().poll(cx))?;
             self.entering = None;
         }
         loop {
             self.hear(cx);
+            let _turn = if self.session.is_answering() {
+                Some(ready!(self.place.poll_turn(cx)))
+            } else {
+                None
+            };
             if let Some(message) = self.next_message() {
+                // Until the client has room again, nobody waits for it.
+                self.watcher.look_away();
                 return Poll::Ready(Ok(message));
             }
             // A client that floods shares its thread with others.
@@ -104,7 +122,12 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
     }
 
     fn take(&mut self, request: Request) -> Result<(), Status> {
-        let received = self.session.on_request(request)?;
+        let kind = request.kind();
+        let received = self.session.on_request(request);
+        if let Err(ProtocolError::TooManyNames { .. }) = &received {
+            self.offend(Offence::TooManyNames);
+        }
+        let received = received?;
         match &received {
             Received::Stale(_) => self.state.metrics.expired_nonce.inc(),
             Received::Rejected {
@@ -114,7 +137,15 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
             } => {
                 self.state.metrics.rejected(*kind);
                 let (node, kind) = (self.node(), kind.short());
-                warn!(node, kind, code, message, "response rejected by proxy");
+                if let Some(not_told) = self.standing.lines.pass() {
+                    warn!(
+                        node,
+                        kind, code, message, not_told, "response rejected by proxy"
+                    );
+                }
+                if self.standing.reject() {
+                    self.offend(Offence::Nack);
+                }
             }
             Received::Accepted | Received::Ignored => {}
         }
@@ -122,7 +153,9 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
             self.register()?;
         }
         self.follow();
-        self.note();
+        if let Some(kind) = kind {
+            self.note(kind);
+        }
         Ok(())
     }
 
@@ -131,8 +164,13 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         let Some(proxy) = self.session.proxy() else {
             return Ok(());
         };
-        let (state, peer) = (&self.state, self.peer);
+        let (state, peer) = (&self.state, self.standing.peer);
         let identity = self.admission.authorize(state, proxy)?;
+        if let Err(often) = self.limits.reconnects.allow(peer.ip(), &proxy.id) {
+            let (offenders, name) = (&state.metrics.offenders, proxy_name(proxy));
+            offenders.note(Offence::Reconnects, Some(&name), peer);
+            return Err(Status::resource_exhausted(often.to_string()));
+        }
         let gauge = state.metrics.clients(&proxy.version);
         let added = state
             .connections
@@ -145,6 +183,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
             .map(tracing::field::display);
         info!(id = &**id, %peer, ?variant, identity, "proxy connected");
         self.watcher.watch_pod(PodKey::of(proxy));
+        self.standing.know(&added.connection);
         self.registered = Some(added);
         self.classify();
         Ok(())
@@ -214,16 +253,24 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         let node = self.node();
         debug!(node, kind = kind.short(), %nonce, sent, removed, "push");
         self.state.metrics.pushed(kind);
-        self.note();
+        self.note(kind);
         Some(Message::new(outgoing))
     }
 }
 
 impl<B> Stream<B> {
-    fn note(&self) {
+    fn note(&self, kind: TypeUrl) {
         if let Some(registered) = &self.registered {
-            registered.connection.note(&self.session);
+            registered.connection.note(kind, &self.session);
+            if !registered.connection.is_rejecting() {
+                self.standing.accept();
+            }
         }
+    }
+
+    fn offend(&self, offence: Offence) {
+        let (proxy, peer) = (self.standing.proxy(), self.standing.peer);
+        self.state.metrics.offenders.note(offence, proxy, peer);
     }
 
     fn node(&self) -> &str {
@@ -233,7 +280,7 @@ impl<B> Stream<B> {
 
     fn log_end(&mut self, status: &Status) {
         self.ended = true;
-        let (node, peer) = (self.node(), self.peer);
+        let (node, peer) = (self.node(), self.standing.peer);
         let (code, text) = (status.code(), status.message());
         match code {
             Code::Ok | Code::Cancelled => info!(node, %peer, "proxy disconnected"),
@@ -263,7 +310,8 @@ impl<B> Drop for Stream<B> {
     /// A client that goes away is not read to its end.
     fn drop(&mut self) {
         if !self.ended {
-            self.log_end(&Status::cancelled("client went away"));
+            let asked = self.standing.end_status();
+            self.log_end(&asked.unwrap_or_else(|| Status::cancelled("client went away")));
         }
     }
 }
@@ -274,14 +322,15 @@ impl<B> Drop for Stream<B> {
 async fn enter(
     state: Arc<State>,
     mut admission: Admission,
-    limit: Arc<StreamLimit>,
+    limits: Arc<Limits>,
 ) -> Result<Admission, Status> {
     if !state.is_ready() {
         let text = "server is not ready to serve discovery information";
         return Err(Status::unavailable(text));
     }
-    admission.authenticate(&state).await?;
-    limit.turn().await?;
+    let authenticate = Box::pin(admission.authenticate(&state));
+    limits.turns.during(authenticate).await?;
+    limits.rate.turn().await?;
     Ok(admission)
 }
 

@@ -369,7 +369,7 @@ async fn call(state: &Arc<State>, token: &str, body: Vec<Bytes>) -> tonic::Statu
         .unwrap();
     let channel = crate::auth::Channel::Tls(None);
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let response = service.respond(&Peer { address, channel }, request);
+    let response = service.respond(&Peer::new(address, channel), request);
     let body = response.into_body().collect().await.unwrap();
     tonic::Status::from_header_map(body.trailers().unwrap()).unwrap()
 }

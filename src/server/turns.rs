@@ -1,195 +1,228 @@
-//! One task for a connection and its streams.
-//!
-//! hyper wants a task for each stream. A proxy has one stream on a connection,
-//! and what that says has to be written by the connection: so both run in one
-//! task here, and a message gets from the session to the socket without a
-//! change of task. Each part is polled only when it was woken.
+//! Turns at work that newcomers cause.
 
 use std::{
+    collections::BTreeMap,
     future::poll_fn,
     pin::pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU8, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
 };
 
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
-use futures::task::AtomicWaker;
-use hyper::rt::Executor;
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
 
-use super::coalesce::Coalesced;
-
-type Started = Mutex<Vec<BoxFuture<'static, ()>>>;
-
-/// How often the two parts may wake each other before other tasks get a turn.
-const TURNS: usize = 8;
-
-/// Parts of a connection, and whether they run: the bits of [`Bell::rung`].
-const STREAMS: u8 = 1;
-const CONNECTION: u8 = 2;
-const RUNNING: u8 = 4;
-
-/// Takes the streams that hyper starts on one connection.
+/// Lets as many at costly work as there are cores; the others wait, those that
+/// came first in front. Costly is what a client asks for: a handshake, a look
+/// at its credentials, the answer to a subscription. What changed in the mesh
+/// takes no turn, so that a mesh that reconnects delays a push by the work
+/// under way and not by all that waits.
+///
+/// A turn is one poll and never lasts across a wait for the client: whoever
+/// is slow holds up nobody, and no timer is needed to take turns back. Who is
+/// called owns nothing before it comes: a stream whose client has no room is
+/// woken and does not run.
 #[derive(Debug, Clone)]
-pub(super) struct Starts(Weak<Started>);
+pub(super) struct Turns(Arc<Mutex<Queue>>);
 
-impl<F> Executor<F> for Starts
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        // Without a connection there is nobody to run it for.
-        if let Some(started) = self.0.upgrade() {
-            started.lock().push(Box::pin(stream));
+#[derive(Debug)]
+struct Queue {
+    free: usize,
+    /// The number of the next to wait.
+    next: u64,
+    /// Who waits and was not called, by number.
+    waiting: BTreeMap<u64, Waker>,
+}
+
+impl Queue {
+    /// As many of the first as could have a turn now.
+    fn first(&mut self) -> Vec<Waker> {
+        let mut called = Vec::new();
+        while called.len() < self.free
+            && let Some((_, waker)) = self.waiting.pop_first()
+        {
+            called.push(waker);
+        }
+        called
+    }
+}
+
+impl Turns {
+    /// Turns for `count` at once; at least one.
+    pub(super) fn new(count: usize) -> Self {
+        Self(Arc::new(Mutex::new(Queue {
+            free: count.max(1),
+            next: 0,
+            waiting: BTreeMap::new(),
+        })))
+    }
+
+    /// A place from which to wait for turns.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            turns: self.clone(),
+            number: None,
         }
     }
-}
 
-/// The streams of one connection.
-#[derive(Default)]
-pub(super) struct Streams {
-    /// Started and not polled yet.
-    started: Arc<Started>,
-    /// Most connections have one stream: it needs no list, and no waker of its
-    /// own.
-    first: Option<BoxFuture<'static, ()>>,
-    others: FuturesUnordered<BoxFuture<'static, ()>>,
-}
-
-impl Streams {
-    pub(super) fn starts(&self) -> Starts {
-        Starts(Arc::downgrade(&self.started))
-    }
-
-    /// Runs `connection`, which owns a share of `socket`, and its streams; what
-    /// they left behind is written when all of them wait.
-    pub(super) async fn drive<T, F>(mut self, socket: Coalesced<T>, connection: F) -> F::Output
-    where
-        T: AsyncWrite + Unpin,
-        F: Future,
-    {
-        let mut connection = pin!(connection);
-        let bell = Arc::new(Bell::default());
-        let [streams, own] = [STREAMS, CONNECTION].map(|part| bell.waker(part));
-        bell.ring(CONNECTION);
+    /// Does `work`, each step of it in a turn.
+    pub(super) async fn during<F: Future>(&self, work: F) -> F::Output {
+        let mut place = self.place();
+        let mut work = pin!(work);
         poll_fn(|cx| {
-            bell.start(cx);
-            let own = &mut Context::from_waker(&own);
-            for _ in 0..TURNS {
-                if bell.answer(STREAMS) {
-                    self.poll(&mut Context::from_waker(&streams));
-                }
-                if bell.answer(CONNECTION) {
-                    if let Poll::Ready(output) = connection.as_mut().poll(own) {
-                        // What does not fit in the socket now is lost with it.
-                        let _ = socket.poll_write_out(own);
-                        return Poll::Ready(output);
-                    }
-                    if !self.started.lock().is_empty() {
-                        bell.ring(STREAMS);
-                    }
-                }
-                if bell.is_rung() {
-                    continue;
-                }
-                if let Poll::Ready(Err(_)) = socket.poll_write_out(own) {
-                    // The connection may wait for nothing but its peer: let it
-                    // see the error.
-                    bell.ring(CONNECTION);
-                }
-                if bell.stop() {
-                    return Poll::Pending;
-                }
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
+            let _turn = ready!(place.poll_turn(cx));
+            work.as_mut().poll(cx)
         })
         .await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        for stream in self.started.lock().drain(..) {
-            match &mut self.first {
-                Some(_) => self.others.push(stream),
-                none => *none = Some(stream),
-            }
-        }
-        if let Some(first) = &mut self.first
-            && first.as_mut().poll(cx).is_ready()
-        {
-            self.first = None;
-        }
-        if !self.others.is_empty() {
-            while let Poll::Ready(Some(())) = self.others.poll_next_unpin(cx) {}
-        }
+    /// Calls those who may go now. Whoever gives a turn back does; beside that
+    /// it is to be done from time to time, for those who were called and did
+    /// not come.
+    pub(super) fn call(&self) {
+        let called = self.0.lock().first();
+        called.into_iter().for_each(Waker::wake);
     }
 }
 
-/// Remembers which part was woken, and wakes the task only while it sleeps.
-#[derive(Debug, Default)]
-struct Bell {
-    task: AtomicWaker,
-    rung: AtomicU8,
-}
-
-impl Bell {
-    fn waker(self: &Arc<Self>, part: u8) -> Waker {
-        let bell = Arc::clone(self);
-        Waker::from(Arc::new(Part { bell, part }))
-    }
-
-    fn ring(&self, part: u8) {
-        let before = self.rung.fetch_or(part, Ordering::AcqRel);
-        if before == 0 {
-            self.task.wake();
-        }
-    }
-
-    /// Before the parts are asked for their turns.
-    fn start(&self, cx: &Context<'_>) {
-        self.task.register(cx.waker());
-        self.rung.fetch_or(RUNNING, Ordering::AcqRel);
-    }
-
-    /// Whether `part` was woken; it is asked once for that.
-    fn answer(&self, part: u8) -> bool {
-        self.rung.fetch_and(!part, Ordering::AcqRel) & part != 0
-    }
-
-    fn is_rung(&self) -> bool {
-        self.rung.load(Ordering::Acquire) != RUNNING
-    }
-
-    /// Sleeps, unless a part was woken.
-    fn stop(&self) -> bool {
-        let stopped = self
-            .rung
-            .compare_exchange(RUNNING, 0, Ordering::AcqRel, Ordering::Acquire);
-        stopped.is_ok()
+impl Default for Turns {
+    /// As many as there are cores.
+    fn default() -> Self {
+        Self::new(std::thread::available_parallelism().map_or(1, usize::from))
     }
 }
 
-/// What wakes one part.
+/// A turn; the next in the queue is called when this is dropped.
 #[derive(Debug)]
-struct Part {
-    bell: Arc<Bell>,
-    part: u8,
+pub(super) struct Turn(Turns);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.lock().free += 1;
+        self.0.call();
+    }
 }
 
-impl Wake for Part {
-    fn wake(self: Arc<Self>) {
-        self.bell.ring(self.part);
-    }
+/// One who takes turns.
+#[derive(Debug)]
+pub(super) struct Place {
+    turns: Turns,
+    /// Its place in the queue, while it waits.
+    number: Option<u64>,
+}
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.bell.ring(self.part);
+impl Place {
+    /// The next turn. To be dropped before waiting for anything else.
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let mut queue = self.turns.0.lock();
+        let first = queue.waiting.keys().next();
+        let before = |first: &u64| self.number.is_some_and(|number| number <= *first);
+        if queue.free > 0 && first.is_none_or(before) {
+            queue.free -= 1;
+            if let Some(number) = self.number.take() {
+                queue.waiting.remove(&number);
+            }
+            return Poll::Ready(Turn(self.turns.clone()));
+        }
+        let number = self.number.unwrap_or(queue.next);
+        queue.next = queue.next.max(number + 1);
+        self.number = Some(number);
+        queue.waiting.insert(number, cx.waker().clone());
+        // The first may have been called in vain.
+        let called = queue.first();
+        drop(queue);
+        called.into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.turns.0.lock().waiting.remove(&number);
+            self.turns.call();
+        }
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use futures::future::{join, join_all};
+    use parking_lot::Mutex;
+    use tokio::{task::yield_now, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_go_to_those_who_came_first() {
+        let turns = Turns::new(1);
+        let mut first = turns.place();
+        let held = poll_fn(|cx| first.poll_turn(cx)).await;
+        let order = Mutex::new(Vec::new());
+        let waiting = (0..50).map(|n| {
+            let (turns, order) = (&turns, &order);
+            async move { turns.during(async { order.lock().push(n) }).await }
+        });
+        join(join_all(waiting), async {
+            yield_now().await;
+            drop(held);
+        })
+        .await;
+        assert!(order.lock().is_sorted(), "{order:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_its_client_holds_no_turn() {
+        let turns = Turns::new(1);
+        let stuck = (0..100).map(|_| turns.during(pending::<()>()));
+        let stuck = timeout(Duration::from_secs(1), join_all(stuck));
+        let (stuck, ()) = join(stuck, turns.during(async {})).await;
+        assert!(stuck.is_err());
+    }
+
+    #[tokio::test]
+    async fn no_more_work_at_once_than_turns() {
+        let turns = Turns::new(2);
+        let mut places = [turns.place(), turns.place(), turns.place()];
+        let mut taken = Vec::new();
+        for place in &mut places {
+            taken.push(futures::poll!(poll_fn(|cx| place.poll_turn(cx))));
+        }
+        assert!(taken[0].is_ready() && taken[1].is_ready());
+        assert!(taken[2].is_pending());
+        taken.clear();
+        let [_, _, third] = &mut places;
+        assert!(futures::poll!(poll_fn(|cx| third.poll_turn(cx))).is_ready());
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_queue_takes_no_turn_along() {
+        let turns = Turns::new(1);
+        let [mut first, mut second, mut third] = [turns.place(), turns.place(), turns.place()];
+        let held = poll_fn(|cx| first.poll_turn(cx)).await;
+        assert!(futures::poll!(poll_fn(|cx| second.poll_turn(cx))).is_pending());
+        assert!(futures::poll!(poll_fn(|cx| third.poll_turn(cx))).is_pending());
+        drop(held);
+        // The turn is the second's already; it goes without having taken it.
+        drop(second);
+        poll_fn(|cx| third.poll_turn(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_not_lost_on_one_who_is_called_and_does_not_come() {
+        let turns = Turns::new(1);
+        let [mut first, mut dead, mut third] = [turns.place(), turns.place(), turns.place()];
+        let held = poll_fn(|cx| first.poll_turn(cx)).await;
+        assert!(futures::poll!(poll_fn(|cx| dead.poll_turn(cx))).is_pending());
+        let mut third = pin!(poll_fn(|cx| third.poll_turn(cx)));
+        assert!(futures::poll!(third.as_mut()).is_pending());
+        drop(held);
+        turns.call();
+        drop(third.await);
+        // It keeps its place, in front of those who came later.
+        let mut fourth = turns.place();
+        let held = poll_fn(|cx| fourth.poll_turn(cx)).await;
+        drop(held);
+        drop(poll_fn(|cx| dead.poll_turn(cx)).await);
+    }
+}

@@ -7,6 +7,7 @@ pub mod client;
 pub mod gateways;
 pub mod identity;
 pub mod inbound;
+pub mod large;
 pub mod record;
 pub mod secure;
 pub mod snapshot;

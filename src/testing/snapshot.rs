@@ -12,7 +12,7 @@ use crate::model::{
     InterceptionMode, Labels, Locality, Namespace, NetworkTable, NodeKind, ObjectMeta,
     PersistentSession, PolicySettings, Protocol, Provider, Proxy, ProxyIps, Registration,
     Resolution, Service, ServiceKey, ServicePort, ShardKey, Subset, TargetPort, TlsMode,
-    TrafficDistribution, TrafficPolicy, Workload,
+    TrafficDistribution, TrafficPolicy, Workload, WorkloadTemplate,
 };
 use crate::wire::Memo;
 
@@ -139,9 +139,13 @@ impl ServiceBuilder {
     /// As [`Self::endpoint`], with a sidecar and an identity.
     #[must_use]
     pub fn peer(self, address: &str, port: u16, port_name: &str, identity: &str) -> Self {
-        let workload = Workload {
+        let template = WorkloadTemplate {
             tls_mode: TlsMode::Istio,
             identity: Arc::from(identity),
+            ..WorkloadTemplate::default()
+        };
+        let workload = Workload {
+            template: Arc::new(template),
             ..Workload::default()
         };
         self.endpoint_of(address, port, port_name, workload)
@@ -154,8 +158,11 @@ impl ServiceBuilder {
         address: &str,
         port: u16,
         port_name: &str,
-        workload: Workload,
+        mut workload: Workload,
     ) -> Self {
+        if workload.template.cluster.is_empty() {
+            Arc::make_mut(&mut workload.template).cluster = ClusterId::from(CLUSTER);
+        }
         let ip = address.parse().map(Address::Ip);
         self.endpoints.push(Endpoint {
             address: ip.unwrap_or_else(|_| Address::Hostname(Arc::from(address))),
@@ -165,14 +172,7 @@ impl ServiceBuilder {
             mtls_disabled: false,
             weight: 1,
             port_name: Arc::from(port_name),
-            workload: Arc::new(Workload {
-                cluster: if workload.cluster.is_empty() {
-                    ClusterId::from(CLUSTER)
-                } else {
-                    workload.cluster.clone()
-                },
-                ..workload
-            }),
+            workload: Arc::new(workload),
         });
         self
     }

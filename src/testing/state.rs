@@ -13,7 +13,7 @@ use crate::model::{
     Features, GatewayAddress, Health, Hostname, InterceptionMode, Labels, Locality, MeshConfig,
     Namespace, NetworkGateway, NetworkId, NetworkTable, NetworkView, NodeKind, ObjectMeta,
     PersistentSession, Protocol, Provider, Proxy, ProxyIps, Resolution, Service, ServiceKey,
-    ServicePort, ShardKey, TlsMode, TrafficDistribution, TrafficPolicy, Workload,
+    ServicePort, ShardKey, TlsMode, TrafficDistribution, TrafficPolicy, Workload, WorkloadTemplate,
 };
 use crate::wire::Memo;
 
@@ -25,6 +25,7 @@ pub const HOST: &str = "example.ns.svc.cluster.local";
 pub struct EndpointBuilder {
     endpoint: Endpoint,
     workload: Workload,
+    template: WorkloadTemplate,
     labels: Vec<(String, String)>,
 }
 
@@ -52,10 +53,11 @@ pub fn endpoint(address: &str) -> EndpointBuilder {
             port_name: Arc::from("http"),
             workload: Arc::default(),
         },
-        workload: Workload {
+        workload: Workload::default(),
+        template: WorkloadTemplate {
             namespace: Namespace::from("ns"),
             tls_mode: TlsMode::Istio,
-            ..Workload::default()
+            ..WorkloadTemplate::default()
         },
         labels: vec![("app".to_owned(), "example".to_owned())],
     }
@@ -65,8 +67,8 @@ impl EndpointBuilder {
     /// On this network (empty for none), in this cluster.
     #[must_use]
     pub fn on(mut self, network: &str, cluster: &str) -> Self {
-        self.workload.network = NetworkId::from_text(network);
-        self.workload.cluster = ClusterId::from(cluster);
+        self.template.network = NetworkId::from_text(network);
+        self.template.cluster = ClusterId::from(cluster);
         self
     }
 
@@ -122,7 +124,7 @@ impl EndpointBuilder {
     /// With this TLS mode; [`TlsMode::Disabled`] for a pod without sidecar.
     #[must_use]
     pub fn tls(mut self, mode: TlsMode) -> Self {
-        self.workload.tls_mode = mode;
+        self.template.tls_mode = mode;
         self
     }
 
@@ -142,22 +144,23 @@ impl EndpointBuilder {
 
     /// The endpoint, with the labels that istiod adds.
     pub fn build(&self) -> Endpoint {
-        let mut workload = self.workload.clone();
+        let (mut workload, mut template) = (self.workload.clone(), self.template.clone());
         let here = &workload.locality;
-        let network = workload.network.as_deref().unwrap_or_default();
+        let network = template.network.as_deref().unwrap_or_default();
         let topology = [
             ("topology.kubernetes.io/region", here.region()),
             ("topology.kubernetes.io/zone", here.zone()),
             ("topology.istio.io/subzone", here.subzone()),
-            ("topology.istio.io/cluster", &workload.cluster),
+            ("topology.istio.io/cluster", &template.cluster),
             ("topology.istio.io/network", network),
             ("kubernetes.io/hostname", &workload.node),
         ];
         let added = topology.iter().filter(|(_, value)| !value.is_empty());
         let own = self.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         workload.labels = added.copied().chain(own).collect();
-        workload.draining = Features::default().is_draining(&workload.labels);
-        workload.metadata = Arc::from(format!(";ns;example;;{}", workload.cluster));
+        template.draining = Features::default().is_draining(&workload.labels);
+        template.metadata = Arc::from(format!(";ns;example;;{}", template.cluster));
+        workload.template = Arc::new(template);
         Endpoint {
             workload: Arc::new(workload),
             ..self.endpoint.clone()
@@ -237,7 +240,7 @@ impl StateBuilder {
         let endpoint = endpoint.build();
         let shard = ShardKey {
             provider: Provider::Kubernetes,
-            cluster: endpoint.workload.cluster.clone(),
+            cluster: endpoint.workload.template.cluster.clone(),
         };
         self.endpoints.entry(shard).or_default().push(endpoint);
         self
@@ -289,6 +292,37 @@ impl StateBuilder {
             sni_chains: Memo::default(),
         }
     }
+}
+
+/// A service of 1,000 endpoints in three clusters, each a network of three zones,
+/// with two gateways or none; addresses in no order.
+pub fn thousand_endpoints(gateways: bool) -> ServiceState {
+    let mut builder = state();
+    for n in 0..3 {
+        let (network, cluster) = (format!("network-{n}"), format!("cluster-{n}"));
+        for at in 0..2 {
+            if gateways {
+                let address = format!("192.0.2.{}", n * 10 + at);
+                builder = builder.gateway(&network, &cluster, &address, 15443);
+            }
+        }
+    }
+    for i in 0_u32..1_000 {
+        let n = i % 3;
+        let mixed = i.wrapping_mul(2_654_435_761) >> 16;
+        let address = format!("10.{n}.{}.{}", (mixed >> 8) & 0xff, mixed & 0xff);
+        let one = endpoint(&address)
+            .on(&format!("network-{n}"), &format!("cluster-{n}"))
+            .at(&format!("region-{n}/zone-{}/", i % 9 / 3))
+            .node(&format!("node-{}", i % 50))
+            .label("version", "v1")
+            .label("pod-template-hash", "6d9f7c8b5d")
+            .label("security.istio.io/tlsMode", "istio")
+            .label("service.istio.io/canonical-name", "example")
+            .label("service.istio.io/canonical-revision", "v1");
+        builder = builder.with(&one);
+    }
+    builder.build()
 }
 
 /// A rule for [`HOST`] that says nothing yet.

@@ -114,8 +114,10 @@ pub fn contents(snapshot: &Snapshot) -> BTreeMap<String, String> {
         let mut text = format!("{:#?}\n{:#?}\n", state.service, state.rules);
         for (shard, endpoint) in state.all_endpoints() {
             let _ = writeln!(text, "{shard} {endpoint:?}");
-            if let Some(network) = &endpoint.workload.network {
-                let gateways = state.networks.gateways(network, &endpoint.workload.cluster);
+            if let Some(network) = &endpoint.workload.template.network {
+                let gateways = state
+                    .networks
+                    .gateways(network, &endpoint.workload.template.cluster);
                 let _ = writeln!(text, "  via {gateways:?}");
             }
         }
@@ -123,12 +125,8 @@ pub fn contents(snapshot: &Snapshot) -> BTreeMap<String, String> {
         all.insert(format!("{} {}", key.hostname, key.namespace), text);
     }
     for workload in snapshot.workloads() {
-        let Workload {
-            cluster,
-            namespace,
-            name,
-            ..
-        } = &**workload;
+        let Workload { name, template, .. } = &**workload;
+        let (cluster, namespace) = (&template.cluster, &template.namespace);
         let key = format!("{cluster} {namespace} {name}");
         all.insert(key, format!("{workload:?}"));
     }

@@ -54,7 +54,7 @@ impl Client {
 
     /// Named ports of its pod; as it says itself where the pod is not known yet.
     pub(super) fn named_ports(&self) -> Arc<[(Arc<str>, u16)]> {
-        let known = self.workload().map(|w| &w.ports);
+        let known = self.workload().map(|w| &w.template.ports);
         Arc::clone(known.unwrap_or(&self.proxy.pod_ports))
     }
 

@@ -5,7 +5,7 @@ use crate::model::{Endpoint, TlsMode, TlsSetting};
 
 /// The `tlsMode` sent with an endpoint: its own mode where mTLS applies.
 pub(crate) fn tls_mode(rule: Option<TlsSetting>, endpoint: &Endpoint) -> Option<&str> {
-    let mode = &endpoint.workload.tls_mode;
+    let mode = &endpoint.workload.template.tls_mode;
     let applies = match rule {
         // A rule's mode decides alone, whatever PeerAuthentication says; it
         // cannot lift an endpoint that has no sidecar.

@@ -84,10 +84,12 @@ impl Running {
         self.wake.borrow_and_update();
     }
 
-    /// A reader of service a that never looks by itself.
+    /// A reader of service a that waits for news and never looks by itself.
     fn reader(&self) -> Watcher {
         let mut watcher = self.snapshots.watch();
         watcher.watch(["a.default.svc.cluster.local"]);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(watcher.poll_news(&mut cx).is_pending());
         watcher
     }
 

@@ -71,7 +71,7 @@ pub(super) struct ServingArgs {
         value_name = "COUNT"
     )]
     max_concurrent_streams: u32,
-    /// New streams per second; 0 picks 15 + 5 per core, at most 100
+    /// New streams per second; 0 for no rate: what they cost is bounded anyway
     #[arg(
         long,
         env = "PILOT_MAX_REQUESTS_PER_SECOND",
@@ -79,6 +79,19 @@ pub(super) struct ServingArgs {
         value_name = "RATE"
     )]
     max_new_streams_per_second: f64,
+    /// Streams that one proxy may open at once, then one a second; 0 for any
+    #[arg(long, default_value_t = 30, value_name = "COUNT")]
+    max_reconnects_of_a_proxy: u32,
+    /// Bytes that streams may hold of requests unread and responses not taken;
+    /// above it new streams are told to come again
+    #[arg(long, default_value_t = 512 << 20, value_name = "BYTES")]
+    max_held_bytes: usize,
+    /// Time without a byte taken after which a stream ends; 0 for never
+    #[arg(
+        long, env = "PILOT_XDS_SEND_TIMEOUT", default_value = "5m",
+        value_parser = values::duration, value_name = "DURATION"
+    )]
+    send_timeout: Duration,
     /// How long streams may go on after a stop was asked for
     #[arg(
         long, alias = "shutdownDuration", default_value = "10s",
@@ -120,27 +133,22 @@ impl ServingArgs {
 
     pub(super) fn streams(&self) -> Streams {
         let age = self.keepalive_max_server_connection_age;
+        let (rate, burst) = (
+            self.max_new_streams_per_second,
+            self.max_reconnects_of_a_proxy,
+        );
+        let wait = self.send_timeout;
         Streams {
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
             // Go spells "never" as its longest duration, 292 years.
             max_age: (!age.is_zero() && age < Duration::from_hours(876_000)).then_some(age),
             max_request_bytes: self.max_request_bytes,
-            max_new_per_second: self.new_streams_per_second(),
+            max_new_per_second: (rate > 0.0).then_some(rate),
             max_concurrent: self.max_concurrent_streams,
+            reconnect_burst: (burst > 0).then_some(burst),
+            max_held_bytes: self.max_held_bytes,
+            send_timeout: (!wait.is_zero()).then_some(wait),
         }
-    }
-
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to 1 ..= 1 million first"
-    )]
-    fn new_streams_per_second(&self) -> u32 {
-        if self.max_new_streams_per_second > 0.0 {
-            return self.max_new_streams_per_second.ceil().clamp(1.0, 1e6) as u32;
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        u32::try_from(15 + 5 * cores).unwrap_or(100).min(100)
     }
 }

@@ -86,6 +86,7 @@ const KNOWN: &[&str] = &[
     "PILOT_REMOTE_CLUSTER_TIMEOUT",
     "PILOT_SCOPE_GATEWAY_TO_NAMESPACE",
     "PILOT_SEND_UNHEALTHY_ENDPOINTS",
+    "PILOT_XDS_SEND_TIMEOUT",
 ];
 
 fn variables() -> Vec<String> {

@@ -270,7 +270,12 @@ impl Index {
 
     /// Marks the `ServiceEntry`s that select a workload.
     pub(super) fn touch_selecting(&mut self, workload: &Workload) {
-        let Some(entries) = self.config.entries.selecting.get(&workload.namespace) else {
+        let Some(entries) = self
+            .config
+            .entries
+            .selecting
+            .get(&workload.template.namespace)
+        else {
             return;
         };
         for entry in entries.values() {
@@ -284,8 +289,9 @@ impl Index {
 
     /// Marks the Services of its cluster that select a `WorkloadEntry`.
     pub(super) fn touch_selecting_services(&mut self, workload: &Workload) {
-        let cluster = self.clusters.get(&workload.cluster);
-        let Some(held) = cluster.and_then(|c| c.namespaces.get(&workload.namespace)) else {
+        let cluster = self.clusters.get(&workload.template.cluster);
+        let Some(held) = cluster.and_then(|c| c.namespaces.get(&workload.template.namespace))
+        else {
             return;
         };
         let selecting = held.services.iter().filter(|(_, service)| {
@@ -293,7 +299,7 @@ impl Index {
         });
         let names: Vec<_> = selecting.map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
-            self.touch_kube(&workload.namespace, &name, Need::ENDPOINTS);
+            self.touch_kube(&workload.template.namespace, &name, Need::ENDPOINTS);
         }
     }
 

@@ -112,6 +112,7 @@ impl Index {
         self.declared = discovery.gateways();
         let none = BTreeMap::new();
         let answers = if self.features.resolve_hostname_gateways {
+            self.hostnames = gateways::hostnames(&self.declared);
             &self.resolved
         } else {
             &none

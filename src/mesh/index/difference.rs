@@ -45,7 +45,7 @@ impl Behind {
 pub(super) fn networks_of(state: &ServiceState) -> BTreeSet<NetworkId> {
     let mut networks = BTreeSet::new();
     for (_, endpoint) in state.all_endpoints() {
-        if let Some(network) = &endpoint.workload.network
+        if let Some(network) = &endpoint.workload.template.network
             && !networks.contains(network)
         {
             networks.insert(network.clone());

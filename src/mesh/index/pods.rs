@@ -30,7 +30,7 @@ impl Index {
         let workload = old.as_ref().and_then(|pod| pod.workload.clone());
         slot.pod = new.map(|facts| {
             let workload = workload.clone();
-            Box::new(KeptPod { facts, workload })
+            KeptPod { facts, workload }
         });
         let pending = slot.is_pending();
         let mut touched: SmallVec<[Arc<str>; 2]> = SmallVec::new();

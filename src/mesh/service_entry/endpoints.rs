@@ -9,7 +9,7 @@ use super::{
 use crate::model::{
     Address, Discoverability, Endpoint, Health, KubeService, KubeServicePort, Labels, ServiceEntry,
     ServiceEntryPort, ServiceEntryResolution, ServiceType, TargetPort, Workload, WorkloadEntry,
-    WorkloadTarget,
+    WorkloadTarget, WorkloadTemplate,
 };
 
 /// The endpoints that `entry` itself gives for its `host`: its inline ones, or
@@ -66,7 +66,7 @@ pub fn pod_endpoints(
         health: Health::Healthy,
         ..endpoint(
             address.clone(),
-            target_port(port, &workload.ports),
+            target_port(port, &workload.template.ports),
             &port.name,
             workload,
             source,
@@ -79,7 +79,7 @@ pub fn pod_endpoints(
 /// topology labels too; an empty one selects the namespace.
 pub fn selects(entry: &ServiceEntry, workload: &Workload) -> bool {
     let selector = entry.workload_selector.as_ref();
-    workload.namespace == entry.meta.namespace
+    workload.template.namespace == entry.meta.namespace
         && selector.is_some_and(|selector| workload.labels.contains_all(selector))
 }
 
@@ -137,7 +137,7 @@ pub fn kube_service_workload_entry_endpoints(
 /// Only services with a cluster IP and a selector take them (istiod:
 /// `serviceInstancesFromWorkloadInstances`).
 fn service_selects(service: &KubeService, workload: &Workload) -> bool {
-    workload.namespace == service.meta.namespace
+    workload.template.namespace == service.meta.namespace
         && service.kind != ServiceType::ExternalName
         && !service.cluster_ips.is_empty()
         && !service.selector.is_empty()
@@ -156,11 +156,15 @@ fn kube_target_port(port: &KubeServicePort, ports: &[(Arc<str>, u16)]) -> Option
 fn host_endpoints(entry: &ServiceEntry, host: &str, source: &Source<'_>) -> Vec<Endpoint> {
     let (name, namespace) = (&entry.meta.name, &entry.meta.namespace);
     let metadata = telemetry_metadata(name, namespace, &Labels::default(), source.cluster);
-    let workload = Arc::new(Workload {
-        name: Arc::clone(name),
+    let template = WorkloadTemplate {
         namespace: namespace.clone(),
         cluster: source.cluster.clone(),
         metadata,
+        ..WorkloadTemplate::default()
+    };
+    let workload = Arc::new(Workload {
+        name: Arc::clone(name),
+        template: Arc::new(template),
         ..Workload::default()
     });
     let address = Address::Hostname(Arc::from(host));
@@ -200,9 +204,7 @@ fn endpoint(
     workload: &Arc<Workload>,
     source: &Source<'_>,
 ) -> Endpoint {
-    let Workload {
-        namespace, labels, ..
-    } = &**workload;
+    let (namespace, labels) = (&workload.template.namespace, &workload.labels);
     Endpoint {
         address,
         port,

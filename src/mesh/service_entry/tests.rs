@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{
     Address, Endpoint, ExportTo, Health, KubeService, KubeServicePort, Labels, MtlsMode, Namespace,
     NetworkId, ObjectMeta, PeerAuthentication, Protocol, ServiceType, TlsMode, Workload,
-    WorkloadEntry, WorkloadTarget,
+    WorkloadEntry, WorkloadTarget, WorkloadTemplate,
 };
 
 /// Everything an object's meaning depends on.
@@ -98,9 +98,12 @@ fn workload_entry(target: WorkloadTarget) -> WorkloadEntry {
 fn pod_workload() -> Arc<Workload> {
     Arc::new(Workload {
         name: Arc::from("web-0"),
-        namespace: Namespace::from("shop"),
         labels: [("app", "web")].into_iter().collect(),
-        ports: Arc::from([(Arc::from("http"), 8080)]),
+        template: Arc::new(WorkloadTemplate {
+            namespace: Namespace::from("shop"),
+            ports: Arc::from([(Arc::from("http"), 8080)]),
+            ..WorkloadTemplate::default()
+        }),
         ..Workload::default()
     })
 }
@@ -277,9 +280,9 @@ fn a_dns_entry_without_endpoints_resolves_its_host() {
     let endpoints = inline_endpoints(&entry, "b.com", &world.source());
     assert_eq!(shown(&endpoints), ["b.com:8080 http 1"]);
     let workload = &endpoints[0].workload;
-    assert_eq!(&*workload.metadata, "entry;shop;entry;;c1");
+    assert_eq!(&*workload.template.metadata, "entry;shop;entry;;c1");
     assert_eq!(
-        (&workload.tls_mode, &workload.network),
+        (&workload.template.tls_mode, &workload.template.network),
         (&TlsMode::Disabled, &None)
     );
     entry.workload_selector = Some(Labels::default());
@@ -313,19 +316,19 @@ fn a_workload_entry_is_on_the_network_its_spec_names_and_no_other() {
         Some(&known),
         &world.source(),
     );
-    assert_eq!(plain.network, None);
+    assert_eq!(plain.template.network, None);
     assert_eq!(plain.labels.get("topology.istio.io/network"), Some("n1"));
     let spec = WorkloadTarget {
         network: Some(NetworkId::from("n2")),
         ..target("10.0.0.1")
     };
     let named = workload(&workload_entry(spec.clone()), Some(&known), &world.source());
-    assert_eq!(named.network.as_deref(), Some("n2"));
+    assert_eq!(named.template.network.as_deref(), Some("n2"));
     assert_eq!(named.labels.get("topology.istio.io/network"), Some("n2"));
     let mut labelled = workload_entry(spec);
     labelled.labels = [("topology.istio.io/network", "n3")].into_iter().collect();
     let labelled = workload(&labelled, None, &world.source());
-    assert_eq!(labelled.network.as_deref(), Some("n2"));
+    assert_eq!(labelled.template.network.as_deref(), Some("n2"));
     assert_eq!(labelled.labels.get("topology.istio.io/network"), Some("n3"));
 }
 
@@ -362,7 +365,10 @@ fn a_workload_entry_takes_mtls_by_label_or_by_its_service_account() {
             .into_iter()
             .collect();
         let workload = workload(&entry, None, &world.source());
-        (workload.tls_mode.clone(), workload.identity.to_string())
+        (
+            workload.template.tls_mode.clone(),
+            workload.template.identity.to_string(),
+        )
     };
     let identity = "spiffe://cluster.local/ns/shop/sa/web".to_owned();
     assert_eq!(of("", None), (TlsMode::Disabled, String::new()));
@@ -381,7 +387,7 @@ fn labels_of_the_object_win_over_those_of_its_spec() {
         (made.labels.get("app"), made.labels.get("version")),
         (Some("web"), Some("v2"))
     );
-    assert_eq!(&*made.metadata, "vm;shop;web;v2;c1");
+    assert_eq!(&*made.template.metadata, "vm;shop;web;v2;c1");
     entry.labels = [
         ("service.istio.io/workload-name", "fleet"),
         ("version", "latest"),
@@ -389,12 +395,12 @@ fn labels_of_the_object_win_over_those_of_its_spec() {
     .into_iter()
     .collect();
     assert_eq!(
-        &*workload(&entry, None, &world.source()).metadata,
+        &*workload(&entry, None, &world.source()).template.metadata,
         "fleet;shop;old;;c1"
     );
     entry.group = Arc::from("group");
     assert_eq!(
-        &*workload(&entry, None, &world.source()).metadata,
+        &*workload(&entry, None, &world.source()).template.metadata,
         "group;shop;old;;c1"
     );
     assert_eq!(&*workload(&entry, None, &world.source()).name, "vm");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Source;
 use crate::model::{
     ClusterId, Labels, Locality, Namespace, NetworkId, TlsMode, Workload, WorkloadEntry,
-    WorkloadTarget,
+    WorkloadTarget, WorkloadTemplate,
 };
 
 /// The workload of a `WorkloadEntry`. `network` is what label, namespace and
@@ -54,20 +54,23 @@ pub(super) fn of_target(
     let network_label = target.network.as_ref().or(network);
     let labels = topology_labels(&target.labels, &locality, source.cluster, network_label);
     let metadata = telemetry_metadata(names.shown, names.namespace, &labels, source.cluster);
-    Workload {
-        name: names.object,
+    let template = WorkloadTemplate {
         namespace: names.namespace.clone(),
         cluster: source.cluster.clone(),
         network: target.network.clone(),
-        locality,
-        draining: source.features.is_draining(&labels),
-        labels,
         tls_mode: tls_mode(target),
         identity: identity(target, names.namespace, &source.mesh.trust_domain),
+        draining: source.features.is_draining(&labels),
+        metadata,
+        ports: target.ports.iter().cloned().collect(),
+    };
+    Workload {
+        name: names.object,
+        locality,
+        labels,
         node: Arc::from(""),
         dns_name: Arc::from(""),
-        ports: target.ports.iter().cloned().collect(),
-        metadata,
+        template: Arc::new(template),
     }
 }
 

@@ -31,6 +31,7 @@ impl Mesh {
     fn watching(&self, names: &[&str]) -> Watcher {
         let mut watcher = self.snapshots.watch();
         watcher.watch(names.iter().copied());
+        assert_eq!(news(&watcher), None);
         watcher
     }
 }
@@ -212,6 +213,19 @@ fn who_does_not_read_holds_up_one_publish_only() {
     let mut second = mesh.publish(endpoint_change(&["a"]));
     news(&reader);
     assert!(is_read(&mut second));
+}
+
+#[test]
+fn nobody_waits_for_who_does_not_wait_for_news() {
+    let mesh = Mesh::new();
+    let (busy, waiting) = (mesh.watching(&["a"]), mesh.watching(&["a"]));
+    busy.look_away();
+    let mut read = mesh.publish(endpoint_change(&["a"]));
+    assert!(!is_read(&mut read));
+    assert!(news(&waiting).is_some());
+    assert!(is_read(&mut read));
+    // It is told all the same.
+    assert_eq!(names(&busy), ["a"]);
 }
 
 #[test]

@@ -7,14 +7,16 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use kube::{
     Client,
-    api::{ListParams, Request, WatchEvent, WatchParams},
+    api::{ListParams, Request, WatchParams},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
+
+use super::lines::{self, Line};
 
 /// Time for an API server to begin its answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -79,9 +81,8 @@ impl Resource {
             self.request().watch(&params, version)
         };
         let request = request.map_err(|e| Failure::request(&e))?;
-        let opened = timeout(ANSWER, client.request_events::<Box<RawValue>>(request));
-        let stream = opened.await.map_err(|_| Failure::NoAnswer(ANSWER))??;
-        Ok(stream.map(|event| event.map_err(Failure::from).and_then(Line::try_from)))
+        let opened = timeout(ANSWER, lines::open(client, request));
+        opened.await.map_err(|_| Failure::NoAnswer(ANSWER))?
     }
 
     /// One page of a paged list.
@@ -108,44 +109,6 @@ impl Resource {
         let answer = timeout(ANSWER, client.request_text(request));
         let text = answer.await.map_err(|_| Failure::NoAnswer(ANSWER))??;
         Page::parse(text)
-    }
-}
-
-/// One event of a watch.
-#[derive(Debug)]
-pub(crate) enum Line {
-    /// New since the list.
-    Added(Box<RawValue>),
-    /// Changed.
-    Modified(Box<RawValue>),
-    /// Gone.
-    Deleted(Box<RawValue>),
-    /// Nothing happened up to this version; `listed` ends a streaming list.
-    Bookmark {
-        /// Resource version.
-        version: String,
-        /// All objects of a streaming list were sent.
-        listed: bool,
-    },
-}
-
-impl TryFrom<WatchEvent<Box<RawValue>>> for Line {
-    type Error = Failure;
-
-    fn try_from(event: WatchEvent<Box<RawValue>>) -> Result<Self, Failure> {
-        Ok(match event {
-            WatchEvent::Added(json) => Self::Added(json),
-            WatchEvent::Modified(json) => Self::Modified(json),
-            WatchEvent::Deleted(json) => Self::Deleted(json),
-            WatchEvent::Bookmark(mark) => Self::Bookmark {
-                version: mark.metadata.resource_version,
-                listed: mark
-                    .metadata
-                    .annotations
-                    .contains_key("k8s.io/initial-events-end"),
-            },
-            WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
-        })
     }
 }
 
@@ -200,36 +163,6 @@ impl Page {
     }
 }
 
-/// The part of any object that the watch itself needs.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Head<'a> {
-    /// `metadata`.
-    #[serde(borrow, default)]
-    pub metadata: HeadMeta<'a>,
-}
-
-/// Name and version of an object.
-#[derive(Debug, Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct HeadMeta<'a> {
-    /// Name.
-    #[serde(borrow, default)]
-    pub name: Cow<'a, str>,
-    /// Namespace; empty for cluster-scoped kinds.
-    #[serde(borrow, default)]
-    pub namespace: Cow<'a, str>,
-    /// Version.
-    #[serde(borrow, default)]
-    pub resource_version: Cow<'a, str>,
-}
-
-impl<'a> Head<'a> {
-    /// Reads the head of an object; empty where it has none.
-    pub(crate) fn of(json: &'a str) -> HeadMeta<'a> {
-        serde_json::from_str::<Head<'a>>(json).map_or_else(|_| HeadMeta::default(), |h| h.metadata)
-    }
-}
-
 /// Why a request or a watch failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -266,7 +199,7 @@ impl Failure {
     }
 
     /// Only the place of the error: the text may hold Secrets.
-    fn json(error: &serde_json::Error) -> Self {
+    pub(super) fn json(error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
         Self::Transport(format!(
             "the answer is not JSON (line {line} column {column})"
@@ -303,7 +236,7 @@ impl From<kube::Error> for Failure {
 }
 
 /// The error and its causes; the outermost alone says "service error".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use super::{
-    api::{Failure, Head, Resource},
+    api::{Failure, Resource},
+    head::Head,
     status::Progress,
     watch::{Closed, Sink},
 };

@@ -15,6 +15,8 @@ mod cluster;
 mod config_map;
 mod connect;
 mod crds;
+mod head;
+mod lines;
 mod metrics;
 mod objects;
 mod status;

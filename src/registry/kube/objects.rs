@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{
-    api::Head,
+    head::Head,
     metrics::KubeMetrics,
     status::Progress,
     watch::{Closed, Sink},

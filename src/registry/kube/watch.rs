@@ -11,8 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::{
-    api::{Failure, Head, Line, Resource},
+    api::{Failure, Resource},
     backoff::Backoff,
+    head::Head,
+    lines::Line,
     status::Progress,
 };
 use crate::registry::jitter::jittered;

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::server::turns::Streams;
+use crate::server::drive::Streams;
 
 /// A socket that does as it is told: each write takes the next answer, and
 /// takes everything when there is no answer left.

@@ -97,7 +97,7 @@ fn expected_member(member: &Member<'_>) -> LbEndpoint {
                 }),
                 Address::Unknown => panic!("an unknown address was sent"),
             };
-            (address, e.workload.metadata.to_string())
+            (address, e.workload.template.metadata.to_string())
         }
         Host::Gateway(g) => {
             let GatewayAddress::Ip(ip) = &g.address else {
@@ -352,7 +352,7 @@ fn key_of(state: &ServiceState, (network, locality, family): (usize, usize, u8))
 }
 
 fn is_crossing(state: &ServiceState, view: &NetworkView, endpoint: &Endpoint) -> bool {
-    let Some(network) = &endpoint.workload.network else {
+    let Some(network) = &endpoint.workload.template.network else {
         return false;
     };
     view.network.as_ref() != Some(network) && state.networks.has_gateway(network)
@@ -420,10 +420,10 @@ proptest! {
         let mut behind = 0;
         for (_, endpoint) in state.all_endpoints().filter(|(_, e)| e.health.is_ready()) {
             let workload = &endpoint.workload;
-            let arrives = match &workload.network {
+            let arrives = match &workload.template.network {
                 Some(network) if is_crossing(&state, &key.view, endpoint) => {
-                    let mut dialled = state.networks.gateways(network, &workload.cluster).into_iter();
-                    workload.tls_mode == TlsMode::Istio && key.view.family != IpFamily::V6 && dialled.next().is_some()
+                    let mut dialled = state.networks.gateways(network, &workload.template.cluster).into_iter();
+                    workload.template.tls_mode == TlsMode::Istio && key.view.family != IpFamily::V6 && dialled.next().is_some()
                 }
                 _ => true,
             };

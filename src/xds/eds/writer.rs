@@ -188,7 +188,7 @@ fn filter_metadata(
 /// `workload;namespace;name;revision;cluster`; of a gateway only the last.
 fn workload<'a>(host: &Host<'a>) -> [&'a str; 2] {
     match host {
-        Host::Workload(endpoint) => ["", &endpoint.workload.metadata],
+        Host::Workload(endpoint) => ["", &endpoint.workload.template.metadata],
         Host::Gateway(gateway) => [";;;;", gateway.cluster.as_deref().unwrap_or_default()],
     }
 }

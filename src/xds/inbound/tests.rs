@@ -3,7 +3,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::*;
 use crate::mesh::{MeshState, PodKey, Update};
 use crate::model::{CaptureMode, Features, PeerAuthentication, Proxy, ProxyIps, Resolution};
-use crate::model::{TargetPort, Workload};
+use crate::model::{TargetPort, Workload, WorkloadTemplate};
 use crate::testing::inbound::{ingress, listening, mesh, policy};
 use crate::testing::snapshot::{
     CLUSTER, ServiceBuilder, dialled_sidecar, external, service, sidecar, snapshot, snapshot_of,
@@ -40,6 +40,14 @@ fn numbers(inbound: &Inbound) -> Vec<u16> {
     inbound.ports.iter().map(|port| port.number).collect()
 }
 
+fn with_ports(ports: Vec<(&str, u16)>) -> Arc<WorkloadTemplate> {
+    let ports = ports.into_iter().map(|(name, port)| (name.into(), port));
+    Arc::new(WorkloadTemplate {
+        ports: ports.collect(),
+        ..WorkloadTemplate::default()
+    })
+}
+
 fn with_workload(snapshot: &Snapshot, workload: Workload) -> Arc<Snapshot> {
     let key = PodKey {
         cluster: CLUSTER.into(),
@@ -48,8 +56,11 @@ fn with_workload(snapshot: &Snapshot, workload: Workload) -> Arc<Snapshot> {
     };
     let workload = Workload {
         name: "client".into(),
-        namespace: "ns".into(),
-        cluster: CLUSTER.into(),
+        template: Arc::new(WorkloadTemplate {
+            namespace: "ns".into(),
+            cluster: CLUSTER.into(),
+            ..(*workload.template).clone()
+        }),
         ..workload
     };
     Arc::new(snapshot.next(Update {
@@ -104,7 +115,7 @@ fn a_pod_that_is_not_known_yet_names_its_ports_itself() {
     let pod = Workload {
         node: "node-1".into(),
         labels: [("app", "web")].into_iter().collect(),
-        ports: [(Arc::from("main"), 8082)].into(),
+        template: with_ports([("main", 8082)].into()),
         ..Workload::default()
     };
     let known = with_workload(&snapshot, pod);
@@ -151,7 +162,7 @@ fn a_workload_entry_says_itself_where_it_serves() {
         let workload = Workload {
             node: if by_entry { "" } else { "node-1" }.into(),
             labels: selector.into_iter().collect(),
-            ports: [("http".into(), 7001), ("admin".into(), 7002)].into(),
+            template: with_ports([("http", 7001), ("admin", 7002)].into()),
             ..Workload::default()
         };
         let snapshot = with_workload(&snapshot_of(mesh, services.clone()), workload);

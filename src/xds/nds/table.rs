@@ -46,7 +46,7 @@ impl NameTableClass {
     /// Whether the proxy reaches an endpoint without a gateway (istiod:
     /// `Proxy.InNetwork`).
     fn reaches(&self, endpoint: &Endpoint) -> bool {
-        match (&self.network, &endpoint.workload.network) {
+        match (&self.network, &endpoint.workload.template.network) {
             (Some(own), Some(other)) => own == other,
             _ => true,
         }
@@ -113,7 +113,7 @@ impl Names {
             let workload = &endpoint.workload;
             if !workload.dns_name.is_empty() {
                 let [own, other] = pods.entry(&workload.dns_name).or_default();
-                let of = if workload.cluster == class.cluster {
+                let of = if workload.template.cluster == class.cluster {
                     own
                 } else {
                     other

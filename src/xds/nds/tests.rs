@@ -6,6 +6,7 @@ use prost::Message;
 use crate::mesh::{ChangeSet, Snapshot, Update};
 use crate::model::{
     ClusterId, NetworkId, Protocol, Proxy, ProxyIps, Registration, Resolution, TypeUrl, Workload,
+    WorkloadTemplate,
 };
 use crate::proto::nds::NameTable;
 use crate::testing::snapshot::{ServiceBuilder, external, service, sidecar, snapshot};
@@ -55,8 +56,11 @@ fn headless(name: &str) -> ServiceBuilder {
 fn pod(dns_name: &str, network: &str, cluster: &str) -> Workload {
     Workload {
         dns_name: Arc::from(dns_name),
-        network: NetworkId::from_text(network),
-        cluster: ClusterId::from(cluster),
+        template: Arc::new(WorkloadTemplate {
+            network: NetworkId::from_text(network),
+            cluster: ClusterId::from(cluster),
+            ..WorkloadTemplate::default()
+        }),
         ..Workload::default()
     }
 }

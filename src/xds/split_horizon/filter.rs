@@ -52,7 +52,7 @@ impl<'a> Filter<'a> {
             Health::Terminating => return None,
             _ => {}
         }
-        if endpoint.health != Health::Draining && !endpoint.workload.draining {
+        if endpoint.health != Health::Draining && !endpoint.workload.template.draining {
             return Some(endpoint.health);
         }
         // istiod looks at the cookie label only and so drops the draining
@@ -72,18 +72,20 @@ impl<'a> Filter<'a> {
         if self.service.node_local && view.node.as_ref() != Some(&workload.node) {
             return false;
         }
-        if let Some(network) = &workload.network {
+        if let Some(network) = &workload.template.network {
             // The empty network is always visible.
             if !view.requested.is_empty() && !view.requested.contains(network) {
                 return false;
             }
         }
-        if self.service.cluster_local && view.cluster.as_ref() != Some(&workload.cluster) {
+        if self.service.cluster_local && view.cluster.as_ref() != Some(&workload.template.cluster) {
             return false;
         }
         endpoint.discoverability == Discoverability::Everywhere
             || view.cluster.as_ref().is_none_or(|own| {
-                own.is_empty() || workload.cluster.is_empty() || *own == workload.cluster
+                own.is_empty()
+                    || workload.template.cluster.is_empty()
+                    || *own == workload.template.cluster
             })
     }
 }

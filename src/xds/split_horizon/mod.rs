@@ -252,7 +252,12 @@ fn compare(a: &Member<'_>, b: &Member<'_>) -> Ordering {
     let rest = |m: &Member<'_>| (m.weight, m.health as u8);
     compare_address(&x.address, &y.address)
         .then_with(|| x.port.cmp(&y.port))
-        .then_with(|| x.workload.metadata.cmp(&y.workload.metadata))
+        .then_with(|| {
+            x.workload
+                .template
+                .metadata
+                .cmp(&y.workload.template.metadata)
+        })
         .then_with(|| a.tls_mode.cmp(&b.tls_mode))
         .then_with(|| rest(a).cmp(&rest(b)))
 }

@@ -60,10 +60,10 @@ impl<'a, 'k> Routes<'a, 'k> {
     /// Number of the route to `endpoint`.
     pub(super) fn find(&mut self, endpoint: &'a Endpoint) -> usize {
         let workload = &endpoint.workload;
-        let Some(network) = &workload.network else {
+        let Some(network) = &workload.template.network else {
             return DIRECT;
         };
-        let cluster = &workload.cluster;
+        let cluster = &workload.template.cluster;
         let is_it = |f: &Found<'_>| f.network == network && f.cluster == cluster;
         // Endpoints of one shard mostly share both.
         if self.found.get(self.last).is_some_and(is_it) {

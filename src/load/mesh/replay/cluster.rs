@@ -145,7 +145,7 @@ impl Cluster {
         log.version += 1;
         let version = log.version;
         metadata.insert("resourceVersion".to_owned(), version.to_string().into());
-        let line = [MODIFIED, slice.to_string().as_bytes(), END].concat();
+        let line = [MODIFIED, in_order(slice).as_bytes(), END].concat();
         let object = MODIFIED.len()..line.len() - END.len();
         let line = Bytes::from(line);
         let stored = line.slice(object);
@@ -193,6 +193,17 @@ impl Cluster {
         }
         self.news.send_modify(|tick| tick.epoch += 1);
     }
+}
+
+/// The JSON of an object with its head first, as API servers write it: who
+/// reads it may stop there.
+fn in_order(mut object: Value) -> String {
+    let head = ["kind", "apiVersion", "metadata"].map(|key| {
+        let value = object.as_object_mut().and_then(|o| o.remove(key));
+        format!("\"{key}\":{}", value.unwrap_or_default())
+    });
+    let rest = object.to_string();
+    format!("{{{},{}", head.join(","), rest.trim_start_matches('{'))
 }
 
 /// A bookmark; with `listed` it says that all objects were sent.

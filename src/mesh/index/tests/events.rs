@@ -133,7 +133,11 @@ fn the_trust_domain_is_the_clusters_own_where_it_has_one() {
     world.apply("c2", Change::TrustDomain(Some(Arc::from("far.example"))));
     let identity = |world: &World, shard: usize| {
         let state = world.state(WEB).expect("web is known");
-        state.endpoints[shard].1[0].workload.identity.to_string()
+        state.endpoints[shard].1[0]
+            .workload
+            .template
+            .identity
+            .to_string()
     };
     assert_eq!(
         identity(&world, 1),

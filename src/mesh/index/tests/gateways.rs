@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::{DeclaredGateway, GatewayApiListener, KubeGateway, KubeService, Labels};
+use crate::model::{
+    DeclaredGateway, GatewayAddress, GatewayApiListener, KubeGateway, KubeService, Labels,
+};
 
 fn east_west(address: &str) -> KubeService {
     let mut gateway = service("eastwest", &[("tls", 15443, 15443)]);

@@ -9,13 +9,13 @@ fn endpoints_of_all_clusters_are_one_service() {
     );
     let state = world.state(WEB).expect("web is known");
     let workload = |n: usize| &state.endpoints[n].1[0].workload;
-    assert_eq!(workload(1).network, Some(NetworkId::from("n-c2")));
-    assert_eq!(&*workload(0).metadata, "web;default;web;;c1");
+    assert_eq!(workload(1).template.network, Some(NetworkId::from("n-c2")));
+    assert_eq!(&*workload(0).template.metadata, "web;default;web;;c1");
     assert_eq!(
-        &*workload(0).identity,
+        &*workload(0).template.identity,
         "spiffe://cluster.local/ns/default/sa/default"
     );
-    assert_eq!(workload(0).tls_mode, TlsMode::Istio);
+    assert_eq!(workload(0).template.tls_mode, TlsMode::Istio);
     assert_eq!(
         workload(0).labels.get("topology.istio.io/cluster"),
         Some("c1")
@@ -90,8 +90,14 @@ fn a_bare_address_takes_the_serving_pod_of_its_namespace() {
     world.put("c1", service("web", &[("http", 80, 8080)]));
     world.put("c1", slice("web", &[("http", 8080)], &[("", "10.1.0.1")]));
     let bare = world.state(WEB).expect("web is known");
-    assert_eq!(&*bare.endpoints[0].1[0].workload.metadata, ";;;;c1");
-    assert_eq!(bare.endpoints[0].1[0].workload.tls_mode, TlsMode::Disabled);
+    assert_eq!(
+        &*bare.endpoints[0].1[0].workload.template.metadata,
+        ";;;;c1"
+    );
+    assert_eq!(
+        bare.endpoints[0].1[0].workload.template.tls_mode,
+        TlsMode::Disabled
+    );
     world.put("c2", pod("web-1", "10.1.0.1", &[]));
     let other = world.state(WEB).expect("web is known");
     assert_eq!(
@@ -204,6 +210,7 @@ fn networks_follow_pod_label_system_namespace_registry_and_range() {
         let state = world.state(WEB).expect("web is known");
         state.endpoints[0].1[0]
             .workload
+            .template
             .network
             .as_ref()
             .map(ToString::to_string)
