@@ -29,9 +29,11 @@ pub(super) struct Message {
 impl Message {
     pub(super) fn new(outgoing: Outgoing) -> Self {
         let resources: usize = outgoing.frames.iter().map(Bytes::len).sum();
-        let gathered = if resources <= CHUNK { resources } else { 0 };
         let removed: usize = outgoing.removed.iter().map(|name| name.len() + 4).sum();
-        let mut first = Vec::with_capacity(PREFIX + HEAD + removed + gathered);
+        let head = PREFIX + HEAD + removed;
+        let fits = head + resources <= CHUNK;
+        let gathered = if fits { resources } else { 0 };
+        let mut first = Vec::with_capacity(head + gathered);
         first.extend_from_slice(&[0; PREFIX]);
         outgoing.write_head(&mut first);
         let length = first.len() - PREFIX + resources;

@@ -8,9 +8,15 @@ use crate::model::TypeUrl;
 use crate::testing::ads_stream::FakeStream;
 use crate::testing::ads_world::FakeWorld;
 
+/// Sizes of resources; some just fill a chunk, without what stands before them.
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    let any = prop::collection::vec(0..40_000_usize, 0..20);
+    prop_oneof![any, (CHUNK - 300..CHUNK + 10).prop_map(|size| vec![size])]
+}
+
 proptest! {
     #[test]
-    fn chunks_are_the_message(sizes in prop::collection::vec(0..40_000_usize, 0..20)) {
+    fn chunks_are_the_message(sizes in sizes()) {
         let kind = TypeUrl::Cluster;
         let mut stream = FakeStream::new(Variant::Delta, FakeWorld::default());
         for (n, size) in sizes.iter().enumerate() {
