@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: &DeltaDiscoveryRequest) {
+    async fn send(&mut self, request: &DeltaDiscoveryRequest) {
         let body = request.encode_to_vec();
         let length = u32::try_from(body.len()).expect("small");
         let framed = [&[0][..], &length.to_be_bytes(), &body].concat();

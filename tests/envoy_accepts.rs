@@ -42,7 +42,7 @@ use isthmus::testing::snapshot::{
 };
 use isthmus::testing::virtual_services::mesh_with;
 use isthmus::wire::EncodedResource;
-use isthmus::xds::ProxyResources;
+use isthmus::xds::{Audiences, ProxyResources};
 use prost::{Message, Name};
 use support::edge;
 
@@ -375,6 +375,11 @@ fn bootstrap(resources: &ProxyResources) -> Bootstrap {
     }
 }
 
+fn resources_of(snapshot: Arc<Snapshot>, proxy: Proxy) -> ProxyResources {
+    let audience = Audiences::default().of(&snapshot, &proxy);
+    ProxyResources::new(snapshot, Arc::new(proxy), audience)
+}
+
 fn assert_accepted(proxy: Proxy) {
     assert_accepted_in(mesh(), proxy);
 }
@@ -382,7 +387,7 @@ fn assert_accepted(proxy: Proxy) {
 fn assert_accepted_in(mesh: MeshState, proxy: Proxy) {
     let who = format!("{:?} {:?} {:?}", proxy.kind, proxy.interception, proxy.ips);
     let world: Arc<Snapshot> = snapshot_of(mesh, services());
-    let resources = ProxyResources::new(world, Arc::new(proxy));
+    let resources = resources_of(world, proxy);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bootstrap.pb");
     fs::write(&path, bootstrap(&resources).encode_to_vec()).expect("a written file");
@@ -543,8 +548,7 @@ fn envoy_accepts_what_gateways_get() {
 fn envoy_accepts_every_kind_of_gateway_server() {
     let mesh = edge::mesh("s0.ns.svc.cluster.local");
     let proxy = router("ns", "ingress");
-    let resources = snapshot_of(mesh.clone(), services());
-    let resources = ProxyResources::new(resources, Arc::new(proxy.clone()));
+    let resources = resources_of(snapshot_of(mesh.clone(), services()), proxy.clone());
     let listeners = resources.all(TypeUrl::Listener);
     assert_eq!(listeners.len(), 5, "{listeners:?}");
     assert_accepted_in(mesh.clone(), proxy.clone());

@@ -21,3 +21,4 @@ pub use error::{NodeError, ProtocolError, StatusCode};
 pub use node::{NodeReader, parse_node};
 pub use outgoing::{Nonce, Outgoing};
 pub use session::{Options, Received, Request, Resources, Session, TypeStatus, Variant};
+pub use subscription::Watch;

@@ -8,9 +8,9 @@ use envoy_types::pb::google::rpc::Status as RpcStatus;
 
 use super::collect::{Draft, Phase, Source};
 use super::entries::State;
-use super::subscription::Subscription;
+use super::subscription::{Subscription, Watch};
 use super::{NodeError, NodeReader, Nonce, Outgoing, ProtocolError};
-use crate::mesh::{Changes, PodKey};
+use crate::mesh::News;
 use crate::model::{Proxy, TypeUrl, printable};
 use crate::wire::EncodedResource;
 
@@ -128,13 +128,25 @@ pub struct TypeStatus {
 }
 
 /// The subscriptions of a stream, one of each type.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Subscriptions {
     cds: Subscription,
     eds: Subscription,
     lds: Subscription,
     rds: Subscription,
     nds: Subscription,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self {
+            cds: Subscription::default(),
+            eds: Subscription::followed(),
+            lds: Subscription::default(),
+            rds: Subscription::default(),
+            nds: Subscription::default(),
+        }
+    }
 }
 
 impl Subscriptions {
@@ -195,7 +207,7 @@ impl Subscriptions {
 pub struct Session {
     variant: Variant,
     options: Arc<Options>,
-    proxy: Option<(Arc<Proxy>, PodKey)>,
+    proxy: Option<Arc<Proxy>>,
     types: Subscriptions,
     nonce: u64,
 }
@@ -214,7 +226,7 @@ impl Session {
 
     /// The proxy, once its first request was taken.
     pub fn proxy(&self) -> Option<&Arc<Proxy>> {
-        self.proxy.as_ref().map(|(proxy, _)| proxy)
+        self.proxy.as_ref()
     }
 
     /// State of one type.
@@ -264,40 +276,28 @@ impl Session {
     fn identify(&mut self, node: Option<&Node>) -> Result<(), NodeError> {
         let node = node.ok_or(NodeError::Missing)?;
         let proxy = self.options.nodes.read(node)?;
-        let pod = PodKey {
-            cluster: proxy.cluster.clone(),
-            namespace: proxy.namespace.clone(),
-            name: Arc::clone(&proxy.name),
-        };
-        self.proxy = Some((Arc::new(proxy), pod));
+        self.proxy = Some(Arc::new(proxy));
         Ok(())
     }
 
+    /// Names of endpoint answers followed since the last call, or no longer: to
+    /// be acted on before the snapshot is taken that answers them.
+    pub fn take_watches(&mut self) -> Vec<Watch> {
+        std::mem::take(&mut self.types.eds.watches)
+    }
+
     /// Takes note of what changed since the snapshot that was polled last.
-    pub fn on_changes(&mut self, changes: &Changes) {
-        let Some((_, pod)) = &self.proxy else {
-            return;
-        };
+    pub fn on_news(&mut self, news: &News) {
         let types = &mut self.types;
-        let eds = &mut types.eds;
-        let (config, names, endpoints) = match changes {
-            Changes::Nothing => return,
-            Changes::Unknown => (true, true, true),
-            Changes::Since(set) if set.workloads.contains(pod) => (true, true, true),
-            Changes::Since(set) => {
-                if eds.active && !set.all_endpoints {
-                    for host in &set.hosts {
-                        eds.entries.mark_host(host, &mut eds.due);
-                    }
-                }
-                (set.config, set.config || set.names, set.all_endpoints)
-            }
-        };
         for sub in [&mut types.cds, &mut types.lds, &mut types.rds] {
-            sub.look |= config && sub.active;
+            sub.look |= news.config && sub.active;
         }
-        types.nds.look |= names && types.nds.active;
-        eds.look |= endpoints && eds.active;
+        types.nds.look |= news.name_tables && types.nds.active;
+        let eds = &mut types.eds;
+        eds.look |= news.all_endpoints && eds.active;
+        for name in &news.names {
+            eds.entries.mark(name, &mut eds.due);
+        }
     }
 
     /// Whether `poll` may have something to send.

@@ -19,6 +19,15 @@ const MAX_IN_FLIGHT: usize = 8;
 /// Memory that an explicit name costs beside its text.
 const NAME_COST: usize = 64;
 
+/// A name that a session begins, or ceases, to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The resource name.
+    pub name: Box<str>,
+    /// Whether it begins.
+    pub on: bool,
+}
+
 /// State of one type on one stream. Nothing of it is shared with another type
 /// (xDS rule 1).
 #[derive(Debug, Default)]
@@ -65,6 +74,10 @@ pub(super) struct Subscription {
     pub(super) error: Option<Box<str>>,
     /// Memory of explicit names.
     cost: usize,
+    /// It is told of changes name by name: explicit names are in `watches`.
+    is_followed: bool,
+    /// Names asked for and forgotten, in order, until the owner takes them.
+    pub(super) watches: Vec<Watch>,
 }
 
 /// A response without an ACK.
@@ -76,6 +89,21 @@ pub(super) struct InFlight {
 }
 
 impl Subscription {
+    /// Of a type that is told of changes name by name.
+    pub(super) fn followed() -> Self {
+        Self {
+            is_followed: true,
+            ..Self::default()
+        }
+    }
+
+    fn note_watch(&mut self, name: &str, on: bool) {
+        if self.is_followed {
+            let name = name.into();
+            self.watches.push(Watch { name, on });
+        }
+    }
+
     /// Whether a request waits for its answer.
     pub(super) fn is_asked(&self) -> bool {
         self.must_answer || !self.asked.is_empty()
@@ -115,6 +143,7 @@ impl Subscription {
         let held = self.entries.get(name).is_some_and(|e| e.explicit);
         if known != Some(true) && !held {
             self.cost += name.len() + NAME_COST;
+            self.note_watch(name, true);
         }
         self.asked.insert(name.to_owned(), true);
     }
@@ -134,6 +163,7 @@ impl Subscription {
         }
         if asked || held {
             self.cost = self.cost.saturating_sub(name.len() + NAME_COST);
+            self.note_watch(name, false);
         }
         asked || held
     }

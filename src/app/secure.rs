@@ -16,7 +16,7 @@ use crate::config::{Config, Source};
 use crate::mesh::SnapshotReader;
 use crate::registry::kube::ApiClients;
 use crate::server::{self, Certificates, Listener};
-use crate::xds::ProxyResources;
+use crate::xds::Audiences;
 
 /// Where streams come from.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ fn state(app: &App, served: Served) -> Result<server::State> {
     let gate = gate(app, &served)?;
     let authority = served.identity.authority;
     let certificates = metrics.with(|registry| Certificates::new(authority, now, registry));
+    let audiences = Audiences::default();
     Ok(server::State {
         config: server::Config {
             max_request_bytes: streams.max_request_bytes,
@@ -95,9 +96,7 @@ fn state(app: &App, served: Served) -> Result<server::State> {
             ..ads::Options::default()
         }),
         snapshots: served.snapshots,
-        resources: Box::new(|snapshot, proxy| {
-            Box::new(ProxyResources::new(Arc::clone(snapshot), Arc::clone(proxy)))
-        }),
+        classify: Box::new(move |snapshot, proxy| audiences.of(snapshot, proxy)),
         ready: served.ready,
         gate: Some(gate),
         certificates: config.identity.ca_server.then_some(certificates),

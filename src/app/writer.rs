@@ -5,13 +5,16 @@ use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use tracing::{debug, info};
 
-use crate::mesh::{Changes, Event, Index, Writer};
+use self::pace::Pace;
+use crate::mesh::{Event, Index, Pending, Writer};
 
-/// Batches taken into one publish; a source that sends more waits.
+mod pace;
+
+/// Batches taken in before a look at what is due.
 const BATCHES: usize = 4096;
 
 /// Asks the writer to publish all that was sent before and to say when it did.
@@ -26,7 +29,7 @@ pub(super) struct WriterLoop {
     pub(super) flushes: mpsc::Receiver<Flush>,
     /// Gateway host names that the resolver is to keep resolved.
     pub(super) hostnames: watch::Sender<BTreeSet<Arc<str>>>,
-    /// Least time between two publishes.
+    /// Least time between two publishes of configuration.
     pub(super) debounce: Duration,
 }
 
@@ -49,84 +52,71 @@ impl WriterLoop {
     }
 
     async fn run(mut self) {
-        let mut quiet_until = Instant::now();
-        while let Some((batch, flushes)) = self.collect(quiet_until).await {
-            if self.publish(batch) {
-                quiet_until = Instant::now() + self.debounce;
-            }
-            for flush in flushes {
+        let mut pace = Pace::new(self.debounce);
+        while let Some(flush) = self.collect(&mut pace).await {
+            self.publish(&mut pace);
+            if let Some(flush) = flush {
                 // The asker may have gone.
                 let _ = flush.send(());
             }
         }
     }
 
-    /// The next batch: at once after a quiet time, else when `quiet_until` is
-    /// over or a flush is asked for. None when all sources are gone.
-    async fn collect(&mut self, quiet_until: Instant) -> Option<(Vec<Vec<Event>>, Vec<Flush>)> {
-        let (mut batch, mut flushes) = (Vec::new(), Vec::new());
-        tokio::select! {
-            received = self.events.recv_many(&mut batch, BATCHES) => {
-                if received == 0 {
-                    return None;
-                }
-            }
-            Some(flush) = self.flushes.recv() => flushes.push(flush),
-        }
-        while flushes.is_empty() && batch.len() < BATCHES && Instant::now() < quiet_until {
-            let room = BATCHES - batch.len();
+    /// Takes events in until it is time to publish them, or until a flush is
+    /// asked for. None when all sources are gone.
+    async fn collect(&mut self, pace: &mut Pace) -> Option<Option<Flush>> {
+        let mut oldest = None;
+        loop {
+            self.take_waiting();
+            let pending = self.index.pending();
+            let since = match pending {
+                Pending::Nothing => Instant::now(),
+                _ => *oldest.get_or_insert_with(Instant::now),
+            };
             tokio::select! {
-                () = sleep_until(quiet_until) => break,
-                received = self.events.recv_many(&mut batch, room) => {
-                    if received == 0 {
-                        break;
-                    }
+                biased;
+                Some(flush) = self.flushes.recv() => {
+                    self.take_waiting();
+                    return Some(Some(flush));
                 }
-                Some(flush) = self.flushes.recv() => flushes.push(flush),
+                () = pace.turn(pending, since) => return Some(None),
+                events = self.events.recv() => self.index.take(events?),
             }
         }
-        while let Ok(more) = self.events.try_recv() {
-            batch.push(more);
-        }
-        Some((batch, flushes))
     }
 
-    /// Applies and publishes; false where nothing changed.
-    fn publish(&mut self, batch: Vec<Vec<Event>>) -> bool {
+    /// Takes in what was sent already: it shares a publish.
+    fn take_waiting(&mut self) {
+        for _ in 0..BATCHES {
+            let Ok(events) = self.events.try_recv() else {
+                return;
+            };
+            self.index.take(events);
+        }
+    }
+
+    /// Publishes what was taken in, if it changes anything.
+    fn publish(&mut self, pace: &mut Pace) {
         let started = Instant::now();
-        let before = self.index.snapshot().generation();
-        let next = self.index.apply(batch.into_iter().flatten());
+        let next = self.index.make_next();
         self.hostnames.send_if_modified(|held| {
             let wanted = self.index.hostnames_to_resolve();
             let differs = *held != wanted;
             *held = wanted;
             differs
         });
-        let Some(snapshot) = next else { return false };
-        let changes = snapshot.changes_since(before);
-        let generation = snapshot.generation().0;
-        self.writer.publish(snapshot);
-        let took = started.elapsed();
-        match changes {
-            Changes::Since(set) if !set.config && !set.all_endpoints => {
-                debug!(
-                    generation,
-                    hosts = set.hosts.len(),
-                    ?took,
-                    "published endpoints"
-                );
-            }
-            Changes::Since(set) => {
-                info!(
-                    generation,
-                    hosts = set.hosts.len(),
-                    ?took,
-                    "published configuration"
-                );
-            }
-            Changes::Nothing | Changes::Unknown => debug!(generation, ?took, "published"),
+        let Some(snapshot) = next else { return };
+        let read = self.writer.publish(Arc::clone(&snapshot));
+        let changes = snapshot.changes();
+        let config = changes.config || changes.all_endpoints;
+        pace.published(read, config);
+        let (generation, took) = (snapshot.generation().0, started.elapsed());
+        let hosts = changes.hosts.len();
+        if config {
+            info!(generation, hosts, ?took, "published configuration");
+        } else {
+            debug!(generation, hosts, ?took, "published endpoints");
         }
-        true
     }
 }
 

@@ -25,7 +25,12 @@ use std::{
     sync::Arc,
 };
 
-use self::{config::ConfigObjects, difference::Behind, dirty::Dirty};
+pub use self::dirty::Pending;
+use self::{
+    config::ConfigObjects,
+    difference::Behind,
+    dirty::{Dirty, Urgent},
+};
 use super::{
     Event, Snapshot,
     intern::Interner,
@@ -112,9 +117,25 @@ impl Index {
 
     /// Takes a batch in. The next snapshot, or none where nothing changed.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Option<Arc<Snapshot>> {
+        self.take(events);
+        self.make_next()
+    }
+
+    /// Takes a batch in, to be part of the next snapshot.
+    pub fn take(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.ingest(event);
         }
+    }
+
+    /// What was taken in since the last snapshot.
+    pub fn pending(&self) -> Pending {
+        self.dirty.pending()
+    }
+
+    /// The next snapshot, or none where nothing changed.
+    pub fn make_next(&mut self) -> Option<Arc<Snapshot>> {
+        self.dirty.urgent = Urgent::default();
         if self.dirty.is_empty() {
             return None;
         }

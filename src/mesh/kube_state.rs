@@ -103,6 +103,23 @@ pub(super) struct KeptSlice {
     pub(super) endpoints: Box<[KeptEndpoint]>,
 }
 
+impl KeptSlice {
+    /// Whether an endpoint that is ready here is not so in `new`.
+    pub(super) fn loses(&self, new: Option<&Self>) -> bool {
+        let new = new.map_or(&[][..], |new| &*new.endpoints);
+        let ready = |e: &KeptEndpoint, address| e.address == address && e.is_ready();
+        let mut old = self.endpoints.iter().enumerate();
+        old.any(|(at, old)| {
+            if !old.is_ready() {
+                return false;
+            }
+            // Mostly at the same place.
+            let stays = new.get(at).is_some_and(|e| ready(e, old.address));
+            !stays && !new.iter().any(|e| ready(e, old.address))
+        })
+    }
+}
+
 /// One address of a slice.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeptEndpoint {
@@ -112,6 +129,12 @@ pub(super) struct KeptEndpoint {
     pub(super) terminating: Option<bool>,
     /// The pod it names.
     pub(super) pod: Option<Arc<str>>,
+}
+
+impl KeptEndpoint {
+    fn is_ready(&self) -> bool {
+        self.ready.unwrap_or(true)
+    }
 }
 
 /// What is kept of a Node.

@@ -13,9 +13,10 @@ mod kube_endpoints;
 mod kube_services;
 mod kube_state;
 mod networks;
+mod news;
 pub mod peer_authentication;
 mod peers;
-mod reader;
+mod publish;
 pub mod rules;
 pub mod scope;
 pub mod service_entry;
@@ -23,14 +24,16 @@ mod service_state;
 mod sharded;
 mod snapshot;
 mod virtual_services;
+mod watchers;
 mod workloads;
 
-pub use changes::{ChangeLog, ChangeSet, Changes};
+pub use changes::ChangeSet;
 pub use event::{Change, Event};
-pub use index::{Ignored, Index};
+pub use index::{Ignored, Index, Pending};
+pub use news::News;
 pub use peer_authentication::PeerAuthentications;
 pub use peers::Peers;
-pub use reader::{SnapshotReader, Writer};
+pub use publish::{Read, SnapshotReader, Writer};
 pub use rules::{RuleClient, Rules};
 pub use scope::{EgressScope, Scope};
 pub use service_state::{ClusterKey, EdsKey, ServiceState};
@@ -38,3 +41,4 @@ pub use snapshot::{
     ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
 };
 pub use virtual_services::VirtualServices;
+pub use watchers::{Lens, Watcher};

@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
-    ChangeLog, ChangeSet, Changes, PeerAuthentications, ServiceState, VirtualServices,
+    ChangeSet, PeerAuthentications, ServiceState, VirtualServices,
     sharded::{Sharded, Workloads},
 };
 use crate::model::{
-    ClusterId, Features, Gateway, Hostname, MeshConfig, Namespace, Sidecar, Workload,
+    ClusterId, Features, Gateway, Hostname, MeshConfig, Namespace, Proxy, Sidecar, Workload,
 };
 
 /// Number of a published snapshot; only grows.
@@ -33,6 +33,17 @@ pub struct PodKey {
     pub namespace: Namespace,
     /// Name.
     pub name: Arc<str>,
+}
+
+impl PodKey {
+    /// What a proxy says it runs beside.
+    pub fn of(proxy: &Proxy) -> Self {
+        Self {
+            cluster: proxy.cluster.clone(),
+            namespace: proxy.namespace.clone(),
+            name: Arc::clone(&proxy.name),
+        }
+    }
 }
 
 /// Mesh-wide configuration: all that scopes and gateways depend on.
@@ -121,7 +132,7 @@ pub struct Snapshot {
     pub(super) mesh: Arc<MeshState>,
     pub(super) memo: Arc<ConfigMemo>,
     pub(super) names: Arc<ConfigMemo>,
-    pub(super) log: ChangeLog,
+    pub(super) changes: Arc<ChangeSet>,
 }
 
 impl Snapshot {
@@ -156,7 +167,7 @@ impl Snapshot {
     }
 
     /// Values derived from the configuration of this snapshot.
-    pub fn memo(&self) -> &ConfigMemo {
+    pub fn memo(&self) -> &Arc<ConfigMemo> {
         &self.memo
     }
 
@@ -166,9 +177,9 @@ impl Snapshot {
         &self.names
     }
 
-    /// What changed after `seen`.
-    pub fn changes_since(&self, seen: Generation) -> Changes {
-        self.log.since(seen, self.generation)
+    /// What changed since the generation before this one.
+    pub fn changes(&self) -> &ChangeSet {
+        &self.changes
     }
 
     /// The next generation: the given services and workloads replaced (or
@@ -193,7 +204,7 @@ impl Snapshot {
         if update.changes.config || update.changes.names {
             next.names = Arc::default();
         }
-        next.log = self.log.with(next.generation, update.changes);
+        next.changes = Arc::new(update.changes);
         next
     }
 }

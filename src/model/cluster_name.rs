@@ -71,6 +71,16 @@ impl ClusterName {
     }
 }
 
+/// The host in the name of an Envoy cluster; other names are their own host.
+pub fn host_of(name: &str) -> &str {
+    if let Some((_, host)) = name.rsplit_once('|') {
+        return host;
+    }
+    name.strip_prefix("outbound_.")
+        .and_then(|rest| rest.splitn(3, "_.").nth(2))
+        .unwrap_or(name)
+}
+
 impl FromStr for ClusterName {
     type Err = ClusterNameError;
 

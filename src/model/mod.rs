@@ -36,7 +36,7 @@ mod virtual_service;
 
 pub use client_tls::{ClientTls, TlsSetting};
 pub use cluster_local::ClusterLocalHosts;
-pub use cluster_name::{ClusterName, ClusterNameError, Direction};
+pub use cluster_name::{ClusterName, ClusterNameError, Direction, host_of};
 pub use connection_pool::{ConnectionPool, TcpKeepalive};
 pub use destination_rule::{DestinationRule, Subset};
 pub use duration::parse_duration;

@@ -1,7 +1,9 @@
-//! The response body of an ADS stream.
+//! The response body of a call: its source of messages, and the message that
+//! is being written.
 
 use std::{
     convert::Infallible,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -9,36 +11,41 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::message::Message;
 
-/// What a stream's task hands to its body.
+/// What comes next in a body.
 #[derive(Debug)]
 pub(super) enum Item {
     /// A response.
     Message(Message),
-    /// The end of the stream.
+    /// The end of the call.
     End(Status),
 }
 
-/// A body that takes the next message when the last one is written: behind it
-/// waits one message at most, and the session coalesces the rest (xDS rule 67).
-#[derive(Debug, Default)]
+/// Makes the items of a body, one when the last is written: so the state behind
+/// it coalesces what a slow client has no room for (xDS rule 67). It runs in
+/// the task that writes the body; no message crosses a task.
+pub(super) trait Source: Send {
+    /// The next item. Not called again after the end.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item>;
+}
+
+/// A body. It takes the next message when the last one is written, and holds no
+/// more than that one.
+#[derive(Default)]
 pub struct ResponseBody {
-    items: Option<mpsc::Receiver<Box<Item>>>,
+    source: Option<Box<dyn Source>>,
     current: Option<Message>,
 }
 
 impl ResponseBody {
-    pub(super) fn new() -> (mpsc::Sender<Box<Item>>, Self) {
-        let (sender, items) = mpsc::channel(1);
-        let body = Self {
-            items: Some(items),
+    pub(super) fn new(source: Box<dyn Source>) -> Self {
+        Self {
+            source: Some(source),
             current: None,
-        };
-        (sender, body)
+        }
     }
 }
 
@@ -55,19 +62,17 @@ impl Body for ResponseBody {
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             self.current = None;
-            let Some(items) = self.items.as_mut() else {
+            let Some(source) = self.source.as_mut() else {
                 return Poll::Ready(None);
             };
-            let status = match ready!(items.poll_recv(cx)).map(|item| *item) {
-                Some(Item::Message(message)) => {
+            let status = match ready!(source.poll_item(cx)) {
+                Item::Message(message) => {
                     self.current = Some(message);
                     continue;
                 }
-                Some(Item::End(status)) => status,
-                // Its task is gone without a word.
-                None => Status::unavailable("stream was stopped"),
+                Item::End(status) => status,
             };
-            self.items = None;
+            self.source = None;
             let mut trailers = HeaderMap::with_capacity(2);
             if status.add_header(&mut trailers).is_err() {
                 trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
@@ -77,6 +82,12 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.items.is_none() && self.current.is_none()
+        self.source.is_none() && self.current.is_none()
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
     }
 }

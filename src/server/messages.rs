@@ -72,7 +72,10 @@ impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(message) = self.take_message()? {
                 return Poll::Ready(Ok(Some(message)));

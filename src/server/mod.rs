@@ -2,9 +2,9 @@
 //!
 //! [`serve`] accepts connections, over TLS where the listener says so. Each
 //! gets hyper's HTTP/2 server over a write-coalescing socket; each ADS stream
-//! gets one task, which finds out who calls, then holds an
-//! [`ads::Session`](crate::ads::Session) and waits for requests, newer
-//! snapshots and room in its response body. Responses are shared bytes:
+//! is the source of its response body: it finds out who calls, then holds an
+//! [`ads::Session`](crate::ads::Session) and waits for requests and for news of
+//! what it watches, whenever the body has room. Responses are shared bytes:
 //! a thousand streams that get the same resource hold it once.
 
 mod accept;
@@ -41,4 +41,4 @@ pub use listener::{Listener, listen};
 pub use metrics::{Metrics, Number};
 pub use peer::Peer;
 pub use service::Service;
-pub use state::{MakeResources, State};
+pub use state::{Class, Classify, State};

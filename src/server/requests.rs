@@ -1,6 +1,9 @@
 //! Reads the requests of a stream.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -26,11 +29,13 @@ impl<B: Body<Data = Bytes> + Unpin> Requests<B> {
         }
     }
 
-    /// The next request; `None` when the client has no more. May be dropped and
-    /// called again at any time.
-    pub(super) async fn next(&mut self) -> Result<Option<Request>, Status> {
-        let message = self.messages.next().await?;
-        message.map(|message| self.decode(message)).transpose()
+    /// The next request; `None` when the client has no more.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Request>, Status>> {
+        let message = ready!(self.messages.poll_next(cx))?;
+        Poll::Ready(message.map(|message| self.decode(message)).transpose())
     }
 
     fn decode(&self, message: Bytes) -> Result<Request, Status> {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Class;
 use crate::ads::Resources;
-use crate::model::TypeUrl;
+use crate::mesh::Snapshot;
+use crate::model::{Proxy, TypeUrl};
 use crate::wire::EncodedResource;
-use crate::xds::{ProxyResources, ResourceList};
+use crate::xds::{Audience, ProxyResources, ResourceList};
 
 impl Resources for ProxyResources {
     fn all(&self, kind: TypeUrl) -> ResourceList {
@@ -14,5 +16,15 @@ impl Resources for ProxyResources {
 
     fn named(&self, kind: TypeUrl, name: &str) -> Option<Arc<EncodedResource>> {
         Self::named(self, kind, name)
+    }
+}
+
+impl Class for Audience {
+    fn resources(
+        self: Arc<Self>,
+        snapshot: Arc<Snapshot>,
+        proxy: Arc<Proxy>,
+    ) -> Box<dyn Resources + Send> {
+        Box::new(ProxyResources::new(snapshot, proxy, self))
     }
 }

@@ -86,7 +86,6 @@ impl Service {
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        let (out, response) = ResponseBody::new();
         let max = self.state.config.max_request_bytes;
         let requests = Requests::new(body, variant, max, Arc::clone(&self.budget));
         let (limit, stop) = (Arc::clone(&self.limit), self.stop.clone());
@@ -94,24 +93,19 @@ impl Service {
         let credentials = Credentials::new(peer.address, &peer.channel, headers);
         let admission = Admission::Presented(Box::new(credentials));
         let from = (peer.address, admission);
-        let stream = Stream::new(state, variant, from, requests, out);
-        self.tasks.spawn(stream.run(limit, stop));
-        response
+        ResponseBody::new(Stream::new(state, variant, from, requests, (limit, stop)))
     }
 
     fn call<B>(&self, peer: &Peer, headers: &HeaderMap, body: B) -> ResponseBody
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        let (out, response) = ResponseBody::new();
-        let call = Box::new(Call {
+        let call = Call {
             state: Arc::clone(&self.state),
             peer: peer.address,
             credentials: Credentials::new(peer.address, &peer.channel, headers),
             request: Messages::new(body, certificates::LARGEST, Arc::clone(&self.budget)),
-            out,
-        });
-        self.tasks.spawn(call.run(self.stop.clone()));
-        response
+        };
+        ResponseBody::new(Box::new(call.answer(self.stop.clone())))
     }
 }

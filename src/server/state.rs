@@ -11,12 +11,21 @@ use std::{
 use super::{Certificates, Config, Connections, Metrics};
 use crate::ads::{Options, Resources};
 use crate::auth::Gate;
-use crate::mesh::{Snapshot, SnapshotReader};
+use crate::mesh::{Lens, Snapshot, SnapshotReader};
 use crate::model::Proxy;
 
-/// Makes what a proxy can be told of one snapshot.
-pub type MakeResources =
-    dyn Fn(&Arc<Snapshot>, &Arc<Proxy>) -> Box<dyn Resources + Send> + Send + Sync;
+/// The proxies that get the same endpoint answers.
+pub trait Class: Lens {
+    /// What `proxy`, one of them, can be told of one snapshot.
+    fn resources(
+        self: Arc<Self>,
+        snapshot: Arc<Snapshot>,
+        proxy: Arc<Proxy>,
+    ) -> Box<dyn Resources + Send>;
+}
+
+/// Finds the class of a proxy in one snapshot.
+pub type Classify = dyn Fn(&Snapshot, &Proxy) -> Arc<dyn Class> + Send + Sync;
 
 /// What a server reads and what it counts in.
 pub struct State {
@@ -26,8 +35,8 @@ pub struct State {
     pub sessions: Arc<Options>,
     /// The published world.
     pub snapshots: SnapshotReader,
-    /// What of it a proxy gets.
-    pub resources: Box<MakeResources>,
+    /// How proxies see it.
+    pub classify: Box<Classify>,
     /// Whether all sources are synced. Before that no stream is served: an
     /// empty answer would delete what proxies hold (xDS rule 44).
     pub ready: Arc<AtomicBool>,

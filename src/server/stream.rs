@@ -1,130 +1,106 @@
 //! One ADS stream: a session between its requests, the published world and
 //! its response body.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body::Body;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{task::coop::poll_proceed, time::Instant};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
-use super::State;
 use super::admission::Admission;
-use super::body::Item;
+use super::body::{Item, Source};
 use super::connections::Registered;
 use super::limit::StreamLimit;
 use super::message::Message;
 use super::requests::Requests;
+use super::{Class, State};
 use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
-use crate::mesh::Generation;
+use crate::mesh::{Lens, PodKey, Watcher};
 
-/// The task of one stream.
+/// The source of the messages of one stream. What is said here is said when the
+/// client has room for it: everything else waits in the session, as a set.
 pub(super) struct Stream<B> {
     state: Arc<State>,
     session: Session,
     variant: Variant,
     peer: SocketAddr,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the caller is let in.
+    entering: Option<BoxFuture<'static, Result<Admission, Status>>>,
     admission: Admission,
     requests: Requests<B>,
-    out: mpsc::Sender<Box<Item>>,
-    wake: watch::Receiver<Generation>,
-    /// Generation that the session was told of last.
-    seen: Generation,
-    /// What the proxy gets of that generation; kept only while something is
-    /// due, so that an idle stream pins no snapshot.
+    watcher: Watcher,
+    /// How the proxy sees the world, once it is known.
+    class: Option<Arc<dyn Class>>,
+    /// What the proxy gets, newer than all that the session was told; kept only
+    /// while something is due, so that an idle stream pins no snapshot.
     resources: Option<Box<dyn Resources + Send>>,
     /// In the table of streams, once its proxy is known.
     registered: Option<Registered>,
-    /// When a newer snapshot made something due.
+    /// When news made something due.
     woken: Option<Instant>,
+    ended: bool,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
     pub(super) fn new(
         state: Arc<State>,
         variant: Variant,
         (peer, admission): (SocketAddr, Admission),
         requests: Requests<B>,
-        out: mpsc::Sender<Box<Item>>,
+        (limit, stop): (Arc<StreamLimit>, CancellationToken),
     ) -> Box<Self> {
-        let mut wake = state.snapshots.changed();
-        let seen = *wake.borrow_and_update();
+        let entering = enter(Arc::clone(&state), admission, limit);
         Box::new(Self {
             session: Session::new(variant, Arc::clone(&state.sessions)),
+            watcher: state.snapshots.watch(),
             state,
             variant,
             peer,
-            admission,
+            stop: Box::pin(stop.cancelled_owned()),
+            entering: Some(Box::pin(entering)),
+            admission: Admission::Done,
             requests,
-            out,
-            wake,
-            seen,
+            class: None,
             resources: None,
             registered: None,
             woken: None,
+            ended: false,
         })
     }
 
-    /// Serves the stream to its end; the status goes to the client. Boxed, or
-    /// the future would hold room for the stream more than once.
-    pub(super) async fn run(mut self: Box<Self>, limit: Arc<StreamLimit>, stop: CancellationToken) {
-        let status = tokio::select! {
-            status = self.serve(&limit) => status,
-            () = stop.cancelled() => Status::unavailable("server is shutting down"),
-        };
-        self.log_end(&status);
-        let out = self.out.clone();
-        // The session's memory goes now, even if the client reads no more.
-        drop(self);
-        // Fails where the client is gone: nobody is left to be told.
-        let _ = out.send(Box::new(Item::End(status))).await;
-    }
-
-    async fn serve(&mut self, limit: &StreamLimit) -> Status {
-        if let Err(status) = self.enter(limit).await {
-            return status;
+    /// The next message, or the status that ends the stream.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Status::unavailable("server is shutting down")));
+        }
+        if let Some(entering) = &mut self.entering {
+            self.admission = ready!(entering.as_mut().poll(cx))?;
+            self.entering = None;
         }
         loop {
-            let due = self.session.is_due();
-            let step = tokio::select! {
-                request = self.requests.next() => match request {
-                    Ok(Some(request)) => self.take(request),
-                    // Half-close ends the stream (xDS rule 60).
-                    Ok(None) => Err(Status::ok("")),
-                    Err(status) => Err(status),
-                },
-                changed = self.wake.changed() => match changed {
-                    Ok(()) => { self.catch_up(); Ok(()) }
-                    Err(_) => Err(Status::unavailable("server is shutting down")),
-                },
-                room = has_room(&self.out), if due => if room {
-                    self.send()
-                } else {
-                    Err(Status::cancelled("client went away"))
-                },
-            };
-            if let Err(status) = step {
-                return status;
+            self.hear(cx);
+            if let Some(message) = self.next_message() {
+                return Poll::Ready(Ok(message));
             }
+            // A client that floods shares its thread with others.
+            let turn = ready!(poll_proceed(cx));
+            match ready!(self.requests.poll_next(cx))? {
+                Some(request) => self.take(request)?,
+                // Half-close ends the stream (xDS rule 60).
+                None => return Poll::Ready(Err(Status::ok(""))),
+            }
+            turn.made_progress();
         }
-    }
-
-    /// Refuses what can be refused cheaply first. A caller has to say who it is
-    /// before it takes a turn: strangers must not use up the turns of proxies,
-    /// and what they cost here is bounded by the authenticators themselves.
-    async fn enter(&mut self, limit: &StreamLimit) -> Result<(), Status> {
-        if !self.state.is_ready() {
-            let text = "server is not ready to serve discovery information";
-            return Err(Status::unavailable(text));
-        }
-        // Boxed: a stream needs this room only once.
-        Box::pin(self.admission.authenticate(&self.state)).await?;
-        limit.turn().await
     }
 
     fn take(&mut self, request: Request) -> Result<(), Status> {
@@ -145,6 +121,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         if self.registered.is_none() {
             self.register()?;
         }
+        self.follow();
         self.note();
         Ok(())
     }
@@ -167,45 +144,63 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
             .as_ref()
             .map(tracing::field::display);
         info!(id = &**id, %peer, ?variant, identity, "proxy connected");
+        self.watcher.watch_pod(PodKey::of(proxy));
         self.registered = Some(added);
+        self.classify();
         Ok(())
     }
 
-    /// Tells the session what changed since it looked last.
-    fn catch_up(&mut self) {
-        let now = self.state.snapshots.latest();
-        if now.generation() != self.seen {
-            self.session.on_changes(&now.changes_since(self.seen));
-            self.seen = now.generation();
+    /// Finds the proxy's class, which may change with its workload. What is
+    /// read next must be newer than that.
+    fn classify(&mut self) {
+        if let Some(proxy) = self.session.proxy() {
+            let class = (self.state.classify)(&self.state.snapshots.latest(), proxy);
+            self.watcher
+                .look_through(Arc::clone(&class) as Arc<dyn Lens>);
+            self.class = Some(class);
             self.resources = None;
-        }
-        if !self.session.is_due() {
-            return;
-        }
-        self.woken = self.woken.or_else(|| Some(Instant::now()));
-        if self.resources.is_none()
-            && let Some(proxy) = self.session.proxy()
-        {
-            self.resources = Some((self.state.resources)(&now, proxy));
         }
     }
 
-    /// Hands the next response to the body, which has room for one.
-    fn send(&mut self) -> Result<(), Status> {
-        self.catch_up();
-        let resources = self.resources.as_deref();
-        let next = resources.and_then(|resources| self.session.poll(resources));
-        if let Some(outgoing) = next {
-            let (kind, nonce) = (outgoing.kind, outgoing.nonce);
-            let (sent, removed) = (outgoing.frames.len(), outgoing.removed.len());
-            let node = self.node();
-            debug!(node, kind = kind.short(), %nonce, sent, removed, "push");
-            self.state.metrics.pushed(kind);
-            let item = Box::new(Item::Message(Message::new(outgoing)));
-            let gone = |_| Status::cancelled("client went away");
-            self.out.try_send(item).map_err(gone)?;
-            self.note();
+    /// Watches the names that the client asked for. What is read
+    /// next must be newer than that.
+    fn follow(&mut self) {
+        let watches = self.session.take_watches();
+        if watches.is_empty() {
+            return;
         }
+        let of = |on| watches.iter().filter(move |w| w.on == on).map(|w| &*w.name);
+        self.watcher.watch(of(true));
+        self.watcher.unwatch(of(false));
+        self.resources = None;
+    }
+
+    /// Tells the session what changed.
+    fn hear(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(news) = self.watcher.poll_news(cx) {
+            self.session.on_news(&news);
+            self.resources = None;
+            if news.workload {
+                self.classify();
+            }
+            if self.session.is_due() {
+                self.woken = self.woken.or_else(|| Some(Instant::now()));
+            }
+        }
+    }
+
+    /// The next response, if one is due.
+    fn next_message(&mut self) -> Option<Message> {
+        if !self.session.is_due() {
+            return None;
+        }
+        let (proxy, class) = (self.session.proxy()?, self.class.as_ref()?);
+        let latest = || {
+            let latest = self.state.snapshots.latest();
+            Arc::clone(class).resources(latest, Arc::clone(proxy))
+        };
+        let resources = self.resources.get_or_insert_with(latest);
+        let next = self.session.poll(&**resources);
         if !self.session.is_due() {
             self.resources = None;
             if let Some(woken) = self.woken.take() {
@@ -213,9 +208,18 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
                 self.state.metrics.convergence.observe(seconds);
             }
         }
-        Ok(())
+        let outgoing = next?;
+        let (kind, nonce) = (outgoing.kind, outgoing.nonce);
+        let (sent, removed) = (outgoing.frames.len(), outgoing.removed.len());
+        let node = self.node();
+        debug!(node, kind = kind.short(), %nonce, sent, removed, "push");
+        self.state.metrics.pushed(kind);
+        self.note();
+        Some(Message::new(outgoing))
     }
+}
 
+impl<B> Stream<B> {
     fn note(&self) {
         if let Some(registered) = &self.registered {
             registered.connection.note(&self.session);
@@ -227,7 +231,8 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
         known.map_or("", |registered| &registered.connection.id)
     }
 
-    fn log_end(&self, status: &Status) {
+    fn log_end(&mut self, status: &Status) {
+        self.ended = true;
         let (node, peer) = (self.node(), self.peer);
         let (code, text) = (status.code(), status.message());
         match code {
@@ -242,9 +247,42 @@ impl<B: Body<Data = Bytes> + Unpin> Stream<B> {
     }
 }
 
-/// Waits until the body can take a message; `false` when there is no body.
-async fn has_room(out: &mpsc::Sender<Box<Item>>) -> bool {
-    out.reserve().await.is_ok()
+impl<B: Body<Data = Bytes> + Send + Unpin> Source for Stream<B> {
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        Poll::Ready(match ready!(self.poll_message(cx)) {
+            Ok(message) => Item::Message(message),
+            Err(status) => {
+                self.log_end(&status);
+                Item::End(status)
+            }
+        })
+    }
+}
+
+impl<B> Drop for Stream<B> {
+    /// A client that goes away is not read to its end.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.log_end(&Status::cancelled("client went away"));
+        }
+    }
+}
+
+/// Refuses what can be refused cheaply first. A caller has to say who it is
+/// before it takes a turn: strangers must not use up the turns of proxies,
+/// and what they cost here is bounded by the authenticators themselves.
+async fn enter(
+    state: Arc<State>,
+    mut admission: Admission,
+    limit: Arc<StreamLimit>,
+) -> Result<Admission, Status> {
+    if !state.is_ready() {
+        let text = "server is not ready to serve discovery information";
+        return Err(Status::unavailable(text));
+    }
+    admission.authenticate(&state).await?;
+    limit.turn().await?;
+    Ok(admission)
 }
 
 impl From<ProtocolError> for Status {

@@ -1,15 +1,19 @@
 //! One call with one answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body::Body;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::State;
-use super::body::Item;
+use super::body::{Item, Source};
 use super::message::Message;
 use super::messages::Messages;
 use crate::auth::Credentials;
@@ -20,36 +24,54 @@ pub(super) struct Call<B> {
     pub(super) peer: SocketAddr,
     pub(super) credentials: Credentials,
     pub(super) request: Messages<B>,
-    pub(super) out: mpsc::Sender<Box<Item>>,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Call<B> {
+/// The answer in the making, then its status.
+pub(super) struct Answer {
+    answer: Option<BoxFuture<'static, Result<Message, Status>>>,
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<B> {
     /// Answers it. A stop lets it finish: it is bounded in time.
-    pub(super) async fn run(mut self: Box<Self>, stop: CancellationToken) {
-        let answer = if stop.is_cancelled() {
-            Err(Status::unavailable("server is shutting down"))
-        } else {
-            self.answer().await
-        };
-        let status = match answer {
-            Ok(message) => {
-                // Fails where the client is gone: nobody is left to be told.
-                let _ = self.out.send(Box::new(Item::Message(message))).await;
-                Status::ok("")
+    pub(super) fn answer(self, stop: CancellationToken) -> Answer {
+        let answer = Box::pin(async move {
+            if stop.is_cancelled() {
+                return Err(Status::unavailable("server is shutting down"));
             }
-            Err(status) => {
-                self.state.metrics.refusals.request(self.peer, &status);
-                status
-            }
-        };
-        let _ = self.out.send(Box::new(Item::End(status))).await;
+            self.create().await
+        });
+        Answer {
+            answer: Some(answer),
+        }
     }
 
-    async fn answer(&mut self) -> Result<Message, Status> {
+    async fn create(mut self) -> Result<Message, Status> {
         let service = self.state.certificates.as_ref();
         let unserved = || Status::unimplemented("no certificates are signed here");
-        let service = service.ok_or_else(unserved)?;
-        let created = service.create(&self.state, &self.credentials, &mut self.request);
-        Ok(Message::unary(&created.await?))
+        let created = match service.ok_or_else(unserved) {
+            Ok(service) => {
+                let created = service.create(&self.state, &self.credentials, &mut self.request);
+                created.await
+            }
+            Err(status) => Err(status),
+        };
+        if let Err(status) = &created {
+            self.state.metrics.refusals.request(self.peer, status);
+        }
+        Ok(Message::unary(&created?))
+    }
+}
+
+impl Source for Answer {
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let Some(answer) = &mut self.answer else {
+            return Poll::Ready(Item::End(Status::ok("")));
+        };
+        let answer = ready!(answer.as_mut().poll(cx));
+        self.answer = None;
+        Poll::Ready(match answer {
+            Ok(message) => Item::Message(message),
+            Err(status) => Item::End(status),
+        })
     }
 }

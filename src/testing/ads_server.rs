@@ -18,9 +18,24 @@ use super::ads_world::FakeWorld;
 use crate::ads::{Options, Resources};
 use crate::auth::Gate;
 use crate::identity::serving::ServerTls;
-use crate::mesh::{ChangeSet, Snapshot, SnapshotReader, Update, Writer};
+use crate::mesh::{ChangeSet, Lens, Snapshot, SnapshotReader, Update, Writer};
 use crate::model::Proxy;
-use crate::server::{self, Certificates, Config, Connections, Listener, Metrics, State};
+use crate::server::{self, Certificates, Class, Config, Connections, Listener, Metrics, State};
+
+/// All proxies are of one class: each gets what the world holds now.
+struct Newest(Arc<Mutex<Arc<FakeWorld>>>);
+
+impl Lens for Newest {
+    fn differs(&self, _: &str, _: &Arc<Snapshot>, _: &Arc<Snapshot>) -> bool {
+        true
+    }
+}
+
+impl Class for Newest {
+    fn resources(self: Arc<Self>, _: Arc<Snapshot>, _: Arc<Proxy>) -> Box<dyn Resources + Send> {
+        Box::new(Arc::clone(&self.0.lock()))
+    }
+}
 
 /// A world that streams read, and its one writer.
 #[derive(Debug)]
@@ -37,15 +52,13 @@ impl Published {
     pub fn new(world: FakeWorld, config: Config) -> Self {
         let world = Arc::new(Mutex::new(Arc::new(world)));
         let shared = Arc::clone(&world);
-        let newest = move |_: &Arc<Snapshot>, _: &Arc<Proxy>| {
-            Box::new(Arc::clone(&shared.lock())) as Box<dyn Resources + Send>
-        };
+        let newest = Arc::new(Newest(shared));
         let (writer, reader) = Writer::new();
         let state = Arc::new(State {
             config,
             sessions: Arc::new(Options::default()),
             snapshots: reader.clone(),
-            resources: Box::new(newest),
+            classify: Box::new(move |_, _| Arc::clone(&newest) as Arc<dyn Class>),
             gate: None,
             certificates: None,
             ready: Arc::new(AtomicBool::new(true)),

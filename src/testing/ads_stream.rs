@@ -11,7 +11,8 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use envoy_types::pb::google::rpc::Status;
 
-use super::ads_world::{FakeWorld, Response, node, since};
+use super::ads_world::{FakeWorld, Response, node};
+use super::told::Told;
 use crate::ads::{Options, ProtocolError, Received, Request, Session, Variant};
 use crate::mesh::ChangeSet;
 use crate::model::TypeUrl;
@@ -25,6 +26,7 @@ pub struct FakeStream {
     /// What its proxy gets.
     pub world: FakeWorld,
     variant: Variant,
+    told: Told,
 }
 
 /// A delta request of one type.
@@ -72,17 +74,24 @@ impl FakeStream {
             session: Session::new(variant, Arc::new(options)),
             world,
             variant,
+            told: Told::default(),
         }
     }
 
     /// Sends a delta request.
     pub fn send(&mut self, request: DeltaDiscoveryRequest) -> Result<Received, ProtocolError> {
-        self.session.on_request(Request::Delta(request))
+        self.request(Request::Delta(request))
     }
 
     /// Sends a `SotW` request.
     pub fn send_sotw(&mut self, request: DiscoveryRequest) -> Result<Received, ProtocolError> {
-        self.session.on_request(Request::Sotw(request))
+        self.request(Request::Sotw(request))
+    }
+
+    fn request(&mut self, request: Request) -> Result<Received, ProtocolError> {
+        let received = self.session.on_request(request)?;
+        self.told.follow(&mut self.session);
+        Ok(received)
     }
 
     /// Delta: subscribes to `add` and unsubscribes from `drop`, without a nonce.
@@ -129,7 +138,7 @@ impl FakeStream {
     /// Changes the world and tells the session.
     pub fn change(&mut self, changes: ChangeSet, change: impl FnOnce(&mut FakeWorld)) {
         change(&mut self.world);
-        self.session.on_changes(&since(changes));
+        self.told.tell(&mut self.session, changes);
     }
 
     /// The next response, if there is one to send.

@@ -10,7 +10,7 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
 use crate::ads::{Outgoing, Resources, Variant};
-use crate::mesh::{ChangeSet, Changes};
+use crate::mesh::ChangeSet;
 use crate::model::{ClusterName, Hostname, TypeUrl};
 use crate::wire::EncodedResource;
 
@@ -97,11 +97,6 @@ pub fn endpoint_change(hosts: &[&str]) -> ChangeSet {
         hosts: hosts.iter().map(|host| Hostname::from(*host)).collect(),
         ..ChangeSet::default()
     }
-}
-
-/// A change set as a session is told of it.
-pub fn since(set: ChangeSet) -> Changes {
-    Changes::Since(Arc::new(set))
 }
 
 /// The node message of a sidecar.

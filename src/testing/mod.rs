@@ -11,5 +11,6 @@ pub mod record;
 pub mod secure;
 pub mod snapshot;
 pub mod state;
+pub mod told;
 pub mod virtual_services;
 pub mod world;

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::view;
+use super::audience::Audience;
 use crate::mesh::{MemoKey, PodKey, Scope, ServiceState, Snapshot};
 use crate::model::{ClusterName, IstioFilters, Labels, NetworkView, Proxy, Workload};
 
-/// A proxy, the pod behind it, and what it may see at one generation.
+/// A proxy, its audience, and what it may see at one generation.
 ///
 /// Lists are made from classes that are taken from it, never from it directly,
 /// so that proxies share them.
@@ -14,32 +14,29 @@ use crate::model::{ClusterName, IstioFilters, Labels, NetworkView, Proxy, Worklo
 pub(super) struct Client {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) proxy: Arc<Proxy>,
-    pub(super) workload: Option<Arc<Workload>>,
+    pub(super) audience: Arc<Audience>,
     pub(super) scope: Arc<Scope>,
 }
 
 impl Client {
-    pub(super) fn new(snapshot: Arc<Snapshot>, proxy: Arc<Proxy>) -> Self {
-        let pod = PodKey {
-            cluster: proxy.cluster.clone(),
-            namespace: proxy.namespace.clone(),
-            name: Arc::clone(&proxy.name),
-        };
-        let workload = snapshot.workload(&pod).cloned();
-        let labels = workload.as_ref().map_or(&proxy.labels, |w| &w.labels);
-        let scope = Scope::of(&snapshot, &proxy.namespace, labels, proxy.kind);
+    pub(super) fn new(snapshot: Arc<Snapshot>, proxy: Arc<Proxy>, audience: Arc<Audience>) -> Self {
+        let scope = audience.scope(&snapshot);
         Self {
             snapshot,
             proxy,
-            workload,
+            audience,
             scope,
         }
     }
 
+    /// The pod behind it, where its registry knows it.
+    fn workload(&self) -> Option<&Arc<Workload>> {
+        self.snapshot.workload(&PodKey::of(&self.proxy))
+    }
+
     /// Its pod's labels; its own where the pod is not known yet.
     pub(super) fn labels(&self) -> &Labels {
-        let pod = self.workload.as_ref().map(|w| &w.labels);
-        pod.unwrap_or(&self.proxy.labels)
+        &self.audience.facts().labels
     }
 
     /// Its labels, as far as some rule or `VirtualService` looks at them:
@@ -57,19 +54,18 @@ impl Client {
 
     /// Named ports of its pod; as it says itself where the pod is not known yet.
     pub(super) fn named_ports(&self) -> Arc<[(Arc<str>, u16)]> {
-        let known = self.workload.as_ref().map(|w| &w.ports);
+        let known = self.workload().map(|w| &w.ports);
         Arc::clone(known.unwrap_or(&self.proxy.pod_ports))
     }
 
     /// Whether a `WorkloadEntry` describes its workload: it has no node.
     pub(super) fn is_by_entry(&self) -> bool {
-        self.workload.as_ref().is_some_and(|w| w.node.is_empty())
+        self.workload().is_some_and(|w| w.node.is_empty())
     }
 
     /// Its view of one Envoy cluster.
     pub(super) fn view(&self, state: &ServiceState, cluster: &ClusterName) -> NetworkView {
-        let rule = state.rule_for(&self.proxy.namespace, self.labels());
-        view::project(&self.proxy, self.workload.as_deref(), state, cluster, rule)
+        self.audience.view(state, cluster)
     }
 
     /// istio's own filters in its Envoy.

@@ -1,5 +1,6 @@
 //! Pure encoders: from a service and a view to framed Envoy resources.
 
+pub mod audience;
 mod cds;
 mod client;
 pub mod eds;
@@ -23,4 +24,5 @@ mod tls;
 mod value;
 pub mod view;
 
+pub use audience::{Audience, Audiences};
 pub use resources::{ProxyResources, ResourceList};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::audience::Audience;
 use super::client::Client;
-use super::{cds, eds, lds, nds, rds};
-use crate::mesh::{EdsKey, ServiceState, Snapshot};
-use crate::model::{ClusterName, Proxy, TypeUrl};
+use super::{cds, lds, nds, rds};
+use crate::mesh::Snapshot;
+use crate::model::{Proxy, TypeUrl};
 use crate::wire::EncodedResource;
 
 /// Resources sorted by name, shared by all proxies that get the same ones.
@@ -19,9 +20,9 @@ pub struct ProxyResources {
 }
 
 impl ProxyResources {
-    /// The resources of `proxy` in `snapshot`.
-    pub fn new(snapshot: Arc<Snapshot>, proxy: Arc<Proxy>) -> Self {
-        let client = Client::new(snapshot, proxy);
+    /// The resources of `proxy`, which belongs to `audience`, in `snapshot`.
+    pub fn new(snapshot: Arc<Snapshot>, proxy: Arc<Proxy>, audience: Arc<Audience>) -> Self {
+        let client = Client::new(snapshot, proxy, audience);
         Self { client }
     }
 
@@ -46,40 +47,13 @@ impl ProxyResources {
                 let at = all.binary_search_by(|r| (**r.name()).cmp(name)).ok()?;
                 all.get(at).cloned()
             }
-            TypeUrl::ClusterLoadAssignment => self.endpoints(name),
+            TypeUrl::ClusterLoadAssignment => {
+                let client = &self.client;
+                client.audience.endpoints(&client.snapshot, name)
+            }
             TypeUrl::RouteConfiguration => Some(rds::route(&self.client, name)),
         }
     }
-
-    fn endpoints(&self, name: &str) -> Option<Arc<EncodedResource>> {
-        let cluster: ClusterName = name.parse().ok()?;
-        let Some(state) = self.answering(&cluster) else {
-            return Some(Arc::new(eds::empty(&Arc::from(name))));
-        };
-        let view = self.client.view(state, &cluster);
-        let kept = is_defined(state, &cluster);
-        let key = EdsKey { cluster, view };
-        Some(if kept {
-            state.eds(key, eds::encode)
-        } else {
-            // Names that clients make up must not fill the memo.
-            Arc::new(eds::encode(state, &key))
-        })
-    }
-
-    /// The service whose endpoints a cluster has, unless it carries them itself.
-    fn answering(&self, cluster: &ClusterName) -> Option<&Arc<ServiceState>> {
-        let client = &self.client;
-        let state = client.scope.service(&client.snapshot, &cluster.host)?;
-        let port = state.service.port(cluster.port);
-        (port.is_some() && cds::uses_eds(state, client.proxy.kind)).then_some(state)
-    }
-}
-
-/// Whether some rule defines the subset.
-fn is_defined(state: &ServiceState, cluster: &ClusterName) -> bool {
-    let subset = &cluster.subset;
-    subset.is_empty() || state.rules.iter().any(|rule| rule.subset(subset).is_some())
 }
 
 /// Sorts resources by name and drops those of a name that is taken: Envoy

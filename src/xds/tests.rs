@@ -12,7 +12,8 @@ use crate::wire::EncodedResource;
 
 /// What `proxy` gets of `snapshot`.
 pub(super) fn resources(snapshot: &Arc<Snapshot>, proxy: Proxy) -> ProxyResources {
-    ProxyResources::new(Arc::clone(snapshot), Arc::new(proxy))
+    let audience = Audiences::default().of(snapshot, &proxy);
+    ProxyResources::new(Arc::clone(snapshot), Arc::new(proxy), audience)
 }
 
 /// The message inside a framed resource.

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 
 use super::*;
 use crate::ads::{Options, ProtocolError, StatusCode, Variant};
-use crate::mesh::{ChangeSet, Changes, PodKey};
+use crate::mesh::{ChangeSet, News, PodKey};
 use crate::testing::ads_stream::{FakeStream, delta, owned, rejection};
 use crate::testing::ads_world::{FakeWorld, Response, config_change, endpoint_change};
 
@@ -842,10 +842,10 @@ fn a_stream_that_lost_track_looks_at_everything() {
     let mut stream = settled();
     stream.world.set(CDS, A, "2");
     stream.world.set(EDS, B, "2");
-    stream.session.on_changes(&Changes::Unknown);
+    stream.session.on_news(&News::everything());
     assert_eq!(stream.expect(CDS).names(), [A]);
     assert_eq!(stream.expect(EDS).names(), [A, B]);
-    stream.session.on_changes(&Changes::Nothing);
+    stream.session.on_news(&News::default());
     assert!(!stream.session.is_due());
 }
 

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mesh::ChangeSet;
-use crate::testing::ads_world::{FakeWorld, Response, since};
+use crate::testing::ads_world::{FakeWorld, Response};
 use crate::testing::client::{ModelClient, Verdict};
+use crate::testing::told::Told;
 
 const NAMES: [&str; 6] = [
     "outbound|80||a.ns",
@@ -62,6 +63,7 @@ struct Conversation {
     variant: Variant,
     client: ModelClient,
     session: Session,
+    told: Told,
     world: FakeWorld,
     requests: VecDeque<Request>,
     responses: VecDeque<Response>,
@@ -73,6 +75,7 @@ impl Conversation {
             variant,
             client: ModelClient::new(variant),
             session: Session::new(variant, Arc::default()),
+            told: Told::default(),
             world: FakeWorld::default(),
             requests: VecDeque::new(),
             responses: VecDeque::new(),
@@ -92,10 +95,11 @@ impl Conversation {
             Step::Take(nack) => self.take(nack.map_or(Verdict::Accept, Verdict::Reject)),
             Step::Reconnect => {
                 self.session = Session::new(self.variant, Arc::default());
+                self.told = Told::default();
                 self.responses.clear();
                 self.requests = self.client.reconnect().into();
             }
-            Step::LoseTrack => self.session.on_changes(&Changes::Unknown),
+            Step::LoseTrack => self.session.on_news(&News::everything()),
         }
     }
 
@@ -140,7 +144,7 @@ impl Conversation {
     }
 
     fn tell(&mut self, set: ChangeSet) {
-        self.session.on_changes(&since(set));
+        self.told.tell(&mut self.session, set);
     }
 
     fn serve(&mut self) {
@@ -148,6 +152,7 @@ impl Conversation {
             self.session
                 .on_request(request)
                 .expect("the stream goes on");
+            self.told.follow(&mut self.session);
         }
         self.poll();
     }

@@ -1,9 +1,13 @@
-use tokio::task::JoinSet;
+use std::task::{Context, Waker};
 
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::pace::LONGEST_WAIT;
 use super::*;
-use crate::mesh::{Change, Generation, SnapshotReader};
+use crate::mesh::{Change, Generation, SnapshotReader, Watcher};
 use crate::model::{ClusterId, Features, Object};
-use crate::testing::world::service;
+use crate::testing::world::{service, slice};
 
 const DEBOUNCE: Duration = Duration::from_millis(10);
 
@@ -42,8 +46,21 @@ impl Running {
     }
 
     async fn put(&self, name: &str) {
-        let object = Object::from(service(name, &[("http", 80, 8080)]));
-        let change = Change::Upsert(object);
+        self.upsert(service(name, &[("http", 80, 8080)])).await;
+    }
+
+    /// Sets the addresses of service a.
+    async fn endpoints(&self, addresses: &[&str]) {
+        let bare: Vec<_> = addresses.iter().map(|ip| ("", *ip)).collect();
+        let slice = slice("a", &[("http", 8080)], &bare);
+        self.upsert(slice).await;
+    }
+
+    async fn upsert(&self, object: impl Into<Object>) {
+        self.send(Change::Upsert(object.into())).await;
+    }
+
+    async fn send(&self, change: Change) {
         let event = Event {
             cluster: ClusterId::from("c1"),
             change,
@@ -59,12 +76,88 @@ impl Running {
         !self.snapshots.latest().host(&host).is_empty()
     }
 
+    /// Waits until nothing is pending.
+    async fn settle(&mut self) {
+        let (flush, published) = oneshot::channel();
+        self.flushes.send(flush).await.expect("the writer runs");
+        published.await.expect("the writer answers");
+        self.wake.borrow_and_update();
+    }
+
+    /// A reader of service a that never looks by itself.
+    fn reader(&self) -> Watcher {
+        let mut watcher = self.snapshots.watch();
+        watcher.watch(["a.default.svc.cluster.local"]);
+        watcher
+    }
+
     /// How long until the next publish.
     async fn published(&mut self) -> Duration {
         let since = Instant::now();
         self.wake.changed().await.expect("the writer runs");
         since.elapsed()
     }
+}
+
+fn read(watcher: &Watcher) {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(watcher.poll_news(&mut cx).is_ready(), "something is told");
+}
+
+async fn settled() -> Running {
+    let mut running = Running::start();
+    running.put("a").await;
+    running.endpoints(&["10.0.0.1"]).await;
+    running.settle().await;
+    running
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_wait_until_the_publish_before_was_read_and_for_no_clock() {
+    let mut running = settled().await;
+    let reader = running.reader();
+    running.endpoints(&["10.0.0.1", "10.0.0.2"]).await;
+    assert_eq!(running.published().await, Duration::ZERO);
+    running
+        .endpoints(&["10.0.0.1", "10.0.0.2", "10.0.0.3"])
+        .await;
+    let early = timeout(LONGEST_WAIT / 2, running.wake.changed()).await;
+    assert!(early.is_err(), "published before it was read");
+    read(&reader);
+    assert_eq!(running.published().await, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_stuck_holds_up_one_publish() {
+    let mut running = settled().await;
+    let _stuck = running.reader();
+    running.endpoints(&["10.0.0.1", "10.0.0.2"]).await;
+    assert_eq!(running.published().await, Duration::ZERO);
+    running
+        .endpoints(&["10.0.0.1", "10.0.0.2", "10.0.0.3"])
+        .await;
+    let waited = running.published().await;
+    assert!(
+        waited >= LONGEST_WAIT && waited < LONGEST_WAIT * 2,
+        "{waited:?}"
+    );
+    running
+        .endpoints(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"])
+        .await;
+    assert_eq!(running.published().await, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_waits_for_nobody() {
+    let mut running = settled().await;
+    let _stuck = running.reader();
+    running.endpoints(&["10.0.0.1", "10.0.0.2"]).await;
+    assert_eq!(running.published().await, Duration::ZERO);
+    running.endpoints(&["10.0.0.1"]).await;
+    assert_eq!(running.published().await, Duration::ZERO);
+    let service = Object::from(service("a", &[("http", 80, 8080)]));
+    running.send(Change::Delete(service.key())).await;
+    assert_eq!(running.published().await, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +169,7 @@ async fn the_first_change_after_a_quiet_time_is_published_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_close_together_share_a_publish() {
+async fn changes_of_configuration_close_together_share_a_publish() {
     let mut running = Running::start();
     running.put("a").await;
     running.published().await;

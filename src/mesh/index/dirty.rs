@@ -34,6 +34,29 @@ impl Need {
     };
 }
 
+/// What a derivation would publish, by how long it may wait: each holds those
+/// before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pending {
+    /// Nothing.
+    Nothing,
+    /// Configuration, which every stream has to look at.
+    Config,
+    /// Endpoints and nothing else.
+    Endpoints,
+    /// Something is gone: endpoints that get requests until proxies know.
+    Removal,
+}
+
+/// What decides how long a publish may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Urgent {
+    /// An object is gone, or an endpoint of one.
+    pub(super) removal: bool,
+    /// The definition of a service is to be made again.
+    pub(super) definition: bool,
+}
+
 /// Marks collected while events are taken in; emptied by one derivation.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
@@ -53,19 +76,36 @@ pub(super) struct Dirty {
     pub(super) gateways: bool,
     /// Sidecars, Gateways or mesh settings.
     pub(super) mesh: bool,
+    /// Of all that came since the last derivation.
+    pub(super) urgent: Urgent,
 }
 
 impl Dirty {
     pub(super) fn service(&mut self, key: ServiceKey, need: Need) {
+        self.urgent.definition |= need.definition;
         let known = self.services.entry(key).or_default();
         known.definition |= need.definition;
         known.endpoints |= need.endpoints;
     }
 
     pub(super) fn every_service(&mut self, need: Need) {
+        self.urgent.definition |= need.definition;
         let all = self.all_services.get_or_insert(need);
         all.definition |= need.definition;
         all.endpoints |= need.endpoints;
+    }
+
+    pub(super) fn pending(&self) -> Pending {
+        let looked_up = !self.rules.is_empty() || !self.peers.is_empty();
+        if self.is_empty() {
+            Pending::Nothing
+        } else if self.urgent.removal {
+            Pending::Removal
+        } else if self.urgent.definition || looked_up || self.gateways || self.mesh {
+            Pending::Config
+        } else {
+            Pending::Endpoints
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -23,7 +23,10 @@ impl Index {
             Change::Upsert(object) => self.set(&cluster, &object.key(), Some(object)),
             Change::Delete(key) => self.set(&cluster, &key, None),
             Change::Reset(kind, objects) => self.reset(&cluster, kind, objects),
-            Change::ClusterRemoved => self.remove_cluster(&cluster),
+            Change::ClusterRemoved => {
+                self.dirty.urgent.removal = true;
+                self.remove_cluster(&cluster);
+            }
             Change::MeshConfig(mesh) => self.set_mesh(mesh),
             Change::MeshNetworks(networks) => self.set_mesh_networks(networks),
             Change::TrustDomain(domain) => self.set_trust_domain(&cluster, domain),
@@ -71,6 +74,7 @@ impl Index {
     /// Holds `object` under `key`, or nothing any more.
     fn set(&mut self, cluster: &ClusterId, key: &ObjectKey, object: Option<Object>) {
         self.ignored.remove(&(cluster.clone(), key.clone()));
+        self.dirty.urgent.removal |= object.is_none();
         let at = At {
             cluster: ClusterId::shared(self.interner.text(cluster)),
             namespace: Namespace::shared(self.interner.text(&key.namespace)),

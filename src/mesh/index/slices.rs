@@ -18,6 +18,7 @@ impl Index {
             return;
         }
         if let Some(old) = self.place(at).slices.remove(&at.name) {
+            self.dirty.urgent.removal |= old.loses(new.as_ref());
             self.unlink(at, &old);
             self.touch_kube(&at.namespace, &old.service, Need::ENDPOINTS);
         }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::{Change, ChangeSet, Changes, Generation, PodKey};
+use crate::mesh::{Change, ChangeSet, Generation, PodKey};
 use crate::model::{
     Discoverability, Health, MeshNetwork, NetworkId, NetworkMember, Object, ObjectKind,
     PersistentSession, Resolution, ServiceType, TlsMode, TrafficDistribution,
@@ -40,14 +40,10 @@ fn two_clusters() -> World {
 
 /// What a change tells streams.
 fn told(world: &mut World, cluster: &str, change: Change) -> ChangeSet {
-    let before = world.snapshot().generation();
     let Some(next) = world.apply(cluster, change) else {
         return ChangeSet::default();
     };
-    match next.changes_since(before) {
-        Changes::Since(set) => (*set).clone(),
-        other => panic!("one generation back is known: {other:?}"),
-    }
+    next.changes().clone()
 }
 
 fn put(object: impl Into<Object>) -> Change {

@@ -47,7 +47,9 @@ fn reader(bytes: &[u8], size: usize, budget: &Arc<Budget>) -> Requests<Pieces> {
 async fn error_of(bytes: &[u8]) -> Status {
     let budget = Arc::new(Budget::new(10_000));
     let mut requests = reader(bytes, 100, &budget);
-    let error = requests.next().await.expect_err("an error");
+    let error = std::future::poll_fn(|cx| requests.poll_next(cx))
+        .await
+        .expect_err("an error");
     drop(requests);
     assert!(budget.take(10_000), "everything is given back");
     error
@@ -91,7 +93,9 @@ async fn deep_nesting_is_refused_and_not_followed() {
     let budget = Arc::new(Budget::new(1 << 20));
     let pieces = Pieces([Bytes::from(message)].into());
     let mut requests = Requests::new(pieces, Variant::Delta, 1 << 20, budget);
-    let error = requests.next().await.expect_err("an error");
+    let error = std::future::poll_fn(|cx| requests.poll_next(cx))
+        .await
+        .expect_err("an error");
     assert_eq!(error.code(), Code::InvalidArgument);
 }
 
@@ -100,7 +104,9 @@ async fn the_sum_of_unfinished_requests_is_bounded() {
     let budget = Arc::new(Budget::new(150));
     let message = framed(&named(&"x".repeat(300)));
     let mut requests = reader(&message, 100, &budget);
-    let error = requests.next().await.expect_err("an error");
+    let error = std::future::poll_fn(|cx| requests.poll_next(cx))
+        .await
+        .expect_err("an error");
     assert_eq!(error.code(), Code::ResourceExhausted);
     drop(requests);
     assert!(budget.take(150));
@@ -117,13 +123,13 @@ proptest! {
         let budget = Arc::new(Budget::new(10_000));
         let mut requests = reader(&bytes, size, &budget);
         for name in &names {
-            let next = runtime.block_on(requests.next()).expect("no error");
+            let next = runtime.block_on(std::future::poll_fn(|cx| requests.poll_next(cx))).expect("no error");
             let Some(Request::Delta(request)) = next else {
                 panic!("no request for {name}");
             };
             prop_assert_eq!(&request.type_url, name);
         }
-        prop_assert!(runtime.block_on(requests.next()).expect("no error").is_none());
+        prop_assert!(runtime.block_on(std::future::poll_fn(|cx| requests.poll_next(cx))).expect("no error").is_none());
         prop_assert_eq!(requests.messages.unread.capacity(), 0);
         prop_assert!(budget.take(10_000));
     }

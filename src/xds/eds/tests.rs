@@ -22,6 +22,7 @@ use crate::model::{
 };
 use crate::testing::state::{EndpointBuilder, endpoint, key, proxy, rule, state, view};
 use crate::wire::EncodedResource;
+use crate::xds::audience::Facts;
 use crate::xds::split_horizon::{Host, LocalityGroup, Member, assign};
 use crate::xds::view::project;
 
@@ -343,7 +344,7 @@ fn key_of(state: &ServiceState, (network, locality, family): (usize, usize, u8))
     let mut proxy = proxy(NETWORKS[network], "c1");
     proxy.locality = Locality::parse(LOCALITIES[locality]);
     let mut key = key(NetworkView::default());
-    key.view = project(&proxy, None, state, &key.cluster, Some(0));
+    key.view = project(&Facts::of(&proxy, None), state, &key.cluster, Some(0));
     if state.networks.is_multi_network() {
         key.view.family = [IpFamily::Any, IpFamily::V4, IpFamily::V6][usize::from(family)];
     }
@@ -480,8 +481,8 @@ proptest! {
         }
         let cluster = key(NetworkView::default()).cluster;
         prop_assert_eq!(
-            project(&one, None, &state, &cluster, Some(0)),
-            project(&other, None, &state, &cluster, Some(0))
+            project(&Facts::of(&one, None), &state, &cluster, Some(0)),
+            project(&Facts::of(&other, None), &state, &cluster, Some(0))
         );
     }
 }

@@ -8,6 +8,7 @@ use crate::testing::inbound::{ingress, listening, mesh, policy};
 use crate::testing::snapshot::{
     CLUSTER, ServiceBuilder, dialled_sidecar, external, service, sidecar, snapshot, snapshot_of,
 };
+use crate::xds::Audiences;
 
 fn web() -> ServiceBuilder {
     let web = service("web", "ns").port("http", 80, Protocol::Http);
@@ -21,12 +22,17 @@ fn labelled(proxy: Proxy, labels: &[(&str, &str)]) -> Proxy {
     }
 }
 
+fn client(snapshot: &Arc<Snapshot>, proxy: Proxy) -> Client {
+    let audience = Audiences::default().of(snapshot, &proxy);
+    Client::new(Arc::clone(snapshot), Arc::new(proxy), audience)
+}
+
 fn class(snapshot: &Arc<Snapshot>, proxy: Proxy) -> Option<InboundClass> {
-    InboundClass::of(&Client::new(Arc::clone(snapshot), Arc::new(proxy)))
+    InboundClass::of(&client(snapshot, proxy))
 }
 
 fn inbound(snapshot: &Arc<Snapshot>, proxy: Proxy) -> Arc<Inbound> {
-    let client = Client::new(Arc::clone(snapshot), Arc::new(proxy));
+    let client = client(snapshot, proxy);
     InboundClass::of(&client).expect("a class").inbound(&client)
 }
 

@@ -9,6 +9,7 @@ use crate::mesh::ServiceState;
 use crate::model::{
     ClusterName, IpFamily, Labels, Locality, NetworkView, NodeKind, Proxy, Workload,
 };
+use crate::xds::audience::Facts;
 use crate::xds::endpoint_policy::{
     Balance, CLUSTER_LABEL, Distance, EndpointPolicy, HOSTNAME_LABEL, NETWORK_LABEL, REGION_LABEL,
     SUBZONE_LABEL, ZONE_LABEL,
@@ -17,13 +18,11 @@ use crate::xds::locality_lb::{entry, overriding};
 
 /// The view a proxy has of one Envoy cluster: the key of its endpoint answer.
 ///
-/// `workload` is the pod behind the proxy where its registry knows it; `rule`
-/// is the index among the service's rules of the `DestinationRule` that the
-/// proxy uses. What the answer does not depend on stays at its default, so that
-/// proxies share answers.
+/// `rule` is the index among the service's rules of the `DestinationRule` that
+/// the proxy uses. What the answer does not depend on stays at its default, so
+/// that proxies share answers.
 pub fn project(
-    proxy: &Proxy,
-    workload: Option<&Workload>,
+    facts: &Facts,
     service: &ServiceState,
     cluster: &ClusterName,
     rule: Option<u16>,
@@ -36,21 +35,20 @@ pub fn project(
     let is_multi_network = service.networks.is_multi_network();
     let is_cluster_bound =
         definition.cluster_local || definition.node_local || service.features.mcs_discovery;
-    let place = Place::new(proxy, workload);
     NetworkView {
-        network: proxy.network.clone().filter(|_| is_multi_network),
-        requested: Arc::clone(&proxy.requested_networks),
+        network: facts.network.clone().filter(|_| is_multi_network),
+        requested: Arc::clone(&facts.requested),
         family: if is_multi_network {
-            proxy.ips.family()
+            facts.family
         } else {
             IpFamily::Any
         },
         // Sidecars and routers get the same: both use mTLS gateways only.
         kind: NodeKind::default(),
-        cluster: is_cluster_bound.then(|| proxy.cluster.clone()),
-        locality: place.relevant_locality(&policy.balance),
-        labels: place.relevant_labels(&policy.balance),
-        node: definition.node_local.then(|| Arc::clone(&proxy.node)),
+        cluster: is_cluster_bound.then(|| facts.cluster.clone()),
+        locality: relevant_locality(facts, &policy.balance),
+        labels: relevant_labels(facts, &policy.balance),
+        node: definition.node_local.then(|| Arc::clone(&facts.node)),
         rule,
     }
 }
@@ -70,89 +68,72 @@ fn effective_rule(
     ((with != without).then_some(at), with)
 }
 
-/// Where a proxy is and how it is labelled (split-horizon §1.6, §2).
-struct Place<'a> {
-    proxy: &'a Proxy,
-    labels: &'a Labels,
-    locality: Locality,
+fn relevant_locality(facts: &Facts, balance: &Balance) -> Option<Locality> {
+    let here = &facts.locality;
+    match balance {
+        Balance::Distribute(_)
+        | Balance::Priorities {
+            distance: Distance::Locality(_),
+            ..
+        } => Some(here.clone()),
+        Balance::Priorities {
+            distance: Distance::Region(_),
+            ..
+        } => Some(Locality::new(here.region(), "", "")),
+        _ => None,
+    }
 }
 
-impl<'a> Place<'a> {
-    fn new(proxy: &'a Proxy, workload: Option<&'a Workload>) -> Self {
-        // istiod: the pod's labels replace those of the node metadata.
-        let labels = workload.map_or(&proxy.labels, |w| &w.labels);
-        let locality = from_labels(labels)
-            .or_else(|| {
-                workload
-                    .map(|w| w.locality.clone())
-                    .filter(|l| !l.is_empty())
-            })
-            .unwrap_or_else(|| proxy.locality.clone());
-        Self {
-            proxy,
-            labels,
-            locality,
-        }
+/// The values that failover compares; absent ones are empty. The set is empty
+/// only for a proxy without any label, whose groups are not split.
+fn relevant_labels(facts: &Facts, balance: &Balance) -> Labels {
+    let Balance::Priorities { labels, .. } = balance else {
+        return Labels::default();
+    };
+    if has_no_label(facts) {
+        return Labels::default();
     }
+    let names = labels.iter().map(|text| entry(text).0);
+    let pairs = names.map(|name| match overriding(labels, name) {
+        Some(_) => (name, ""),
+        None => (name, label(facts, name)),
+    });
+    pairs.collect()
+}
 
-    fn relevant_locality(&self, balance: &Balance) -> Option<Locality> {
-        let here = &self.locality;
-        match balance {
-            Balance::Distribute(_)
-            | Balance::Priorities {
-                distance: Distance::Locality(_),
-                ..
-            } => Some(here.clone()),
-            Balance::Priorities {
-                distance: Distance::Region(_),
-                ..
-            } => Some(Locality::new(here.region(), "", "")),
-            _ => None,
-        }
-    }
+/// istio: `AugmentLabels`: what is known of the place wins over labels, but for
+/// the network.
+fn label<'a>(facts: &'a Facts, name: &str) -> &'a str {
+    let own = facts.labels.get(name).unwrap_or_default();
+    let network = facts.network.as_deref().unwrap_or_default();
+    let known = match name {
+        REGION_LABEL => facts.locality.region(),
+        ZONE_LABEL => facts.locality.zone(),
+        SUBZONE_LABEL => facts.locality.subzone(),
+        CLUSTER_LABEL => &facts.cluster,
+        HOSTNAME_LABEL => &facts.node,
+        NETWORK_LABEL if own.is_empty() => network,
+        _ => "",
+    };
+    if known.is_empty() { own } else { known }
+}
 
-    /// The values that failover compares; absent ones are empty. The set is
-    /// empty only for a proxy without any label, whose groups are not split.
-    fn relevant_labels(&self, balance: &Balance) -> Labels {
-        let Balance::Priorities { labels, .. } = balance else {
-            return Labels::default();
-        };
-        if self.has_no_label() {
-            return Labels::default();
-        }
-        let names = labels.iter().map(|text| entry(text).0);
-        let pairs = names.map(|name| match overriding(labels, name) {
-            Some(_) => (name, ""),
-            None => (name, self.label(name)),
-        });
-        pairs.collect()
-    }
+fn has_no_label(facts: &Facts) -> bool {
+    facts.labels.is_empty()
+        && facts.locality.is_empty()
+        && facts.cluster.is_empty()
+        && facts.node.is_empty()
+        && facts.network.is_none()
+}
 
-    /// istio: `AugmentLabels`: what is known of the place wins over labels, but
-    /// for the network.
-    fn label(&self, name: &str) -> &str {
-        let own = self.labels.get(name).unwrap_or_default();
-        let network = self.proxy.network.as_deref().unwrap_or_default();
-        let known = match name {
-            REGION_LABEL => self.locality.region(),
-            ZONE_LABEL => self.locality.zone(),
-            SUBZONE_LABEL => self.locality.subzone(),
-            CLUSTER_LABEL => &self.proxy.cluster,
-            HOSTNAME_LABEL => &self.proxy.node,
-            NETWORK_LABEL if own.is_empty() => network,
-            _ => "",
-        };
-        if known.is_empty() { own } else { known }
-    }
-
-    fn has_no_label(&self) -> bool {
-        let proxy = self.proxy;
-        self.labels.is_empty()
-            && self.locality.is_empty()
-            && proxy.cluster.is_empty()
-            && proxy.node.is_empty()
-            && proxy.network.is_none()
-    }
+/// Where a proxy is (split-horizon §1.6, §2): by its labels, by what its
+/// registry knows of its pod, by its own words.
+pub(super) fn place_of(proxy: &Proxy, workload: Option<&Workload>) -> Locality {
+    let labels = workload.map_or(&proxy.labels, |w| &w.labels);
+    let known = workload.map(|w| w.locality.clone());
+    from_labels(labels)
+        .or_else(|| known.filter(|locality| !locality.is_empty()))
+        .unwrap_or_else(|| proxy.locality.clone())
 }
 
 /// istio: `localityFromProxyLabels`.

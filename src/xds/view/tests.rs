@@ -8,13 +8,14 @@ use crate::model::{
     TrafficPolicy, Workload, ZoneAwareLb,
 };
 use crate::testing::state::{HOST, StateBuilder, endpoint, proxy, rule, state};
+use crate::xds::audience::Facts;
 
 fn cluster() -> crate::model::ClusterName {
     crate::model::ClusterName::outbound(80, "", &Hostname::from(HOST))
 }
 
 fn of(proxy: &Proxy, state: &ServiceState) -> NetworkView {
-    project(proxy, None, state, &cluster(), None)
+    project(&Facts::of(proxy, None), state, &cluster(), None)
 }
 
 /// A proxy of which everything is set.
@@ -96,7 +97,7 @@ fn with_rule(
 }
 
 fn ruled(proxy: &Proxy, workload: Option<&Workload>, state: &ServiceState) -> NetworkView {
-    project(proxy, workload, state, &cluster(), Some(0))
+    project(&Facts::of(proxy, workload), state, &cluster(), Some(0))
 }
 
 #[test]
@@ -221,17 +222,25 @@ fn a_rule_that_says_nothing_here_is_erased() {
     let mut subset = cluster();
     subset.subset = Arc::from("v1");
     assert_eq!(
-        project(&full(), None, &state, &subset, Some(0)).rule,
+        project(&Facts::of(&full(), None), &state, &subset, Some(0)).rule,
         Some(0)
     );
     // A number that is not there (any more) is no rule.
-    assert_eq!(project(&full(), None, &state, &subset, Some(7)).rule, None);
+    assert_eq!(
+        project(&Facts::of(&full(), None), &state, &subset, Some(7)).rule,
+        None
+    );
 }
 
 #[test]
 fn a_port_that_is_not_there_has_one_answer() {
     let mut cluster = cluster();
     cluster.port = 81;
-    let view = project(&full(), None, &two_networks().build(), &cluster, None);
+    let view = project(
+        &Facts::of(&full(), None),
+        &two_networks().build(),
+        &cluster,
+        None,
+    );
     assert_eq!(view, NetworkView::default());
 }
