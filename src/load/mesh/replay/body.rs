@@ -31,7 +31,7 @@ pub(super) fn chunk(
 }
 
 /// A list, or a page of it.
-pub(super) fn list(cluster: Arc<Cluster>, collection: Collection, ask: &Ask) -> Body {
+pub(super) fn list((cluster, collection): (Arc<Cluster>, Collection), ask: &Ask) -> Body {
     let count = cluster.len(collection);
     let first = ask.first.min(count);
     let end = ask

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::collection::Collection;
+use super::{collection::Collection, notes::Notes};
 use crate::load::mesh::{Objects, Shape, objects::slice_name, shape::NODES};
 
 /// Events that are kept for watches that come back.
@@ -24,6 +24,7 @@ pub(super) struct Cluster {
     secrets: Vec<Vec<u8>>,
     log: Mutex<Log>,
     news: watch::Sender<Tick>,
+    notes: Notes,
 }
 
 /// Wakes watches.
@@ -61,7 +62,13 @@ impl Cluster {
                 changed: BTreeMap::new(),
             }),
             news: watch::Sender::default(),
+            notes: Notes::default(),
         }
+    }
+
+    /// What control planes write for themselves.
+    pub(super) fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// Number of objects.

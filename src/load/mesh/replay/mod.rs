@@ -3,12 +3,14 @@
 //!
 //! Objects are made for each answer and none is kept but what was changed, so a
 //! million endpoints cost the same as ten. A change is made as on a real server,
-//! by a PUT of the `EndpointSlice`, and goes to all watches. Nothing else can be
-//! written, and who asks is not checked.
+//! by a PUT of the `EndpointSlice`, and goes to all watches. What a control plane
+//! writes for itself is kept in memory ([`notes`]); nothing else can be written,
+//! and who asks is not checked.
 
 mod body;
 mod cluster;
 mod collection;
+mod notes;
 mod request;
 mod watch;
 
@@ -139,48 +141,52 @@ async fn answer(State(replay): State<Replay>, request: Request) -> Response {
     let path = head.uri.path().trim_matches('/');
     let (cluster, path) = path.split_once('/').unwrap_or((path, ""));
     let Some(cluster) = replay.cluster(cluster) else {
-        return refuse(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            "there is no such cluster",
-        );
+        return missing("there is no such cluster");
     };
-    let place = Place::parse(path);
-    match (head.method, place) {
-        (Method::GET, Place::Version) => json_answer(&json!({"major": "1", "minor": "36"})),
-        (Method::GET, Place::Collection(collection)) => {
+    match (&head.method, Place::parse(path)) {
+        (&Method::GET, Place::Version) => json_answer(&json!({"major": "1", "minor": "36"})),
+        (&Method::GET, Place::Collection(collection)) => {
             let ask = Ask::parse(head.uri.query().unwrap_or_default());
-            if ask.watch {
-                json_stream(watch::body(Arc::clone(cluster), collection, &ask))
+            let of = (Arc::clone(cluster), collection);
+            json_stream(if ask.watch {
+                watch::body(of, &ask)
             } else {
-                json_stream(body::list(Arc::clone(cluster), collection, &ask))
-            }
+                body::list(of, &ask)
+            })
         }
-        (Method::GET, Place::Record) => {
+        (&Method::GET, Place::Record) => {
             json_stream(Body::from(Objects::manifests(replay.shape, 0).record()))
         }
-        (Method::GET, Place::Slice { namespace, name }) => match cluster.find(namespace, name) {
-            Some(ordinal) => json_stream(Body::from(cluster.slice(ordinal))),
-            None => refuse(StatusCode::NOT_FOUND, "NotFound", "there is no such slice"),
-        },
-        (Method::PUT, Place::Slice { namespace, name }) => {
+        (method, Place::Slice { namespace, name }) => {
             let Some(ordinal) = cluster.find(namespace, name) else {
-                return refuse(StatusCode::NOT_FOUND, "NotFound", "there is no such slice");
+                return missing("there is no such slice");
             };
-            put(cluster, ordinal, body).await
+            match *method {
+                Method::GET => json_stream(Body::from(cluster.slice(ordinal))),
+                Method::PUT => put(cluster, ordinal, body).await,
+                _ => forbidden(),
+            }
         }
-        (Method::GET, _) => refuse(StatusCode::NOT_FOUND, "NotFound", "it is not replayed"),
-        _ => refuse(
-            StatusCode::FORBIDDEN,
-            "Forbidden",
-            "of replayed API servers only EndpointSlices can be changed, by PUT",
-        ),
+        (method, _) if notes::are_kept(path) => {
+            let body = read(body).await.unwrap_or_default();
+            match cluster.notes().ask(method, path, body) {
+                Ok(object) => json_answer(&object),
+                Err(code) => refuse(code, reason(code), "of a replayed API server"),
+            }
+        }
+        (&Method::GET, _) => missing("it is not replayed"),
+        _ => forbidden(),
     }
 }
 
+/// The JSON in a body.
+async fn read(body: Body) -> Option<Value> {
+    let bytes = axum::body::to_bytes(body, LONGEST).await.ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 async fn put(cluster: &Cluster, ordinal: usize, body: Body) -> Response {
-    let bytes = axum::body::to_bytes(body, LONGEST).await;
-    let object = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
+    let object = read(body).await;
     match object.and_then(|object| cluster.put(ordinal, object)) {
         Some(stored) => json_stream(Body::from(stored)),
         None => refuse(
@@ -188,6 +194,28 @@ async fn put(cluster: &Cluster, ordinal: usize, body: Body) -> Response {
             "BadRequest",
             "the body is not an EndpointSlice with the name of its path",
         ),
+    }
+}
+
+fn missing(what: &str) -> Response {
+    refuse(StatusCode::NOT_FOUND, "NotFound", what)
+}
+
+fn forbidden() -> Response {
+    refuse(
+        StatusCode::FORBIDDEN,
+        "Forbidden",
+        "of the replayed objects only EndpointSlices can be changed, by PUT",
+    )
+}
+
+/// The word that clients know an error by.
+fn reason(code: StatusCode) -> &'static str {
+    match code {
+        StatusCode::NOT_FOUND => "NotFound",
+        // Of a write to what has changed; what is there already has the same code.
+        StatusCode::CONFLICT => "Conflict",
+        _ => "BadRequest",
     }
 }
 

@@ -118,3 +118,24 @@ fn only_so_many_events_are_kept() {
     assert_eq!(cluster.events_after(1006).expect("kept").0.len(), 1024);
     assert!(cluster.events_after(9999).is_err(), "of another server");
 }
+
+#[test]
+fn what_a_control_plane_writes_for_itself_is_kept() {
+    let notes = notes::Notes::default();
+    let all = "api/v1/namespaces/istio-system/configmaps";
+    let lock = format!("{all}/lock");
+    assert!(notes::are_kept(all) && notes::are_kept(&lock));
+    assert!(!notes::are_kept("api/v1/namespaces/load-0/pods"));
+    let missing = notes.ask(&Method::GET, &lock, Value::Null);
+    assert_eq!(missing, Err(StatusCode::NOT_FOUND));
+    let object = json!({"metadata": {"name": "lock"}, "data": {"a": "b"}});
+    let made = notes.ask(&Method::POST, all, object.clone()).expect("made");
+    let again = notes.ask(&Method::POST, all, object);
+    assert_eq!(again, Err(StatusCode::CONFLICT));
+    notes.ask(&Method::PUT, &lock, made.clone()).expect("won");
+    // Who wrote it first with an old version has lost.
+    let late = notes.ask(&Method::PUT, &lock, made);
+    assert_eq!(late, Err(StatusCode::CONFLICT));
+    let held = notes.ask(&Method::GET, &lock, Value::Null).expect("kept");
+    assert_eq!(held["data"]["a"], "b");
+}

@@ -42,7 +42,7 @@ struct Watch {
 }
 
 /// The events of a watch.
-pub(super) fn body(cluster: Arc<Cluster>, collection: Collection, ask: &Ask) -> Body {
+pub(super) fn body((cluster, collection): (Arc<Cluster>, Collection), ask: &Ask) -> Body {
     let news = cluster.news();
     let epoch = news.borrow().epoch;
     let lists = ask.initial || ask.version.is_none();
