@@ -1,10 +1,8 @@
 //! The accept loop.
 
-use std::{convert::Infallible, future::ready, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use futures::future::join_all;
-use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -13,14 +11,10 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::coalesce::Coalesced;
-use super::drive::{Starts, Streams};
+use super::drive::Streams;
 use super::service::Service;
-use super::{Config, Listener, Peer, State};
+use super::{Listener, Peer, State, http2};
 use crate::identity::serving::ServerTls;
-
-/// Unread request bytes that one stream, and one connection, may hold.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Serves ADS, and certificates, on `listeners` until `shutdown` resolves, then
 /// tells every stream that it ends and gives connections `config.grace` to
@@ -40,6 +34,7 @@ pub async fn serve(
         _ = join_all(accepting) => {}
     }
     service.stop.cancel();
+    service.limits.monitor.close();
     service.tasks.close();
     if timeout(grace, service.tasks.wait()).await.is_err() {
         debug!(left = service.tasks.len(), "streams left at shutdown");
@@ -90,55 +85,18 @@ fn start(service: &Service, socket: TcpStream, address: SocketAddr, tls: Option<
 
 async fn connection<T>(service: Service, socket: T, peer: Peer)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (socket, address) = (Coalesced::new(socket), peer.address);
-    let config = service.state.config.clone();
-    let (stop, cut) = (service.stop.clone(), peer.cut.clone());
     let streams = Streams::default();
-    let builder = http2_of(&config, streams.starts());
-    let respond =
-        service_fn(move |request| ready(Ok::<_, Infallible>(service.respond(&peer, request))));
     // Boxed, or each future around it would hold room for it twice.
-    let mut http = Box::pin(builder.serve_connection(TokioIo::new(socket.share()), respond));
-    let serve = async move {
-        tokio::select! {
-            ended = http.as_mut() => return ended,
-            () = stop.cancelled() => {}
-            () = age(config.max_age) => {}
-            // Its client does not read: it will not end its streams either.
-            () = cut.cancelled() => return Ok(()),
-        }
-        // GOAWAY: clients open their next stream elsewhere (xDS rule 61).
-        http.as_mut().graceful_shutdown();
-        let closing = cut.run_until_cancelled(timeout(config.grace, http));
-        closing.await.and_then(Result::ok).unwrap_or(Ok(()))
-    };
-    if let Err(error) = streams.drive(socket, serve).await {
+    let http = Box::pin(http2::serve(
+        service,
+        socket.share(),
+        peer,
+        streams.starts(),
+    ));
+    if let Err(error) = streams.drive(socket, http).await {
         debug!(peer = %address, %error, "connection ended");
     }
-}
-
-async fn age(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => sleep(limit).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Small windows and buffers: what an idle connection holds is most of what a
-/// thousand sidecars cost.
-fn http2_of(config: &Config, starts: Starts) -> http2::Builder<Starts> {
-    let mut builder = http2::Builder::new(starts);
-    builder
-        .timer(TokioTimer::new())
-        // Dead peers go; pings of clients are answered however often they come
-        // (xDS rule 69).
-        .keep_alive_interval(config.keepalive_interval)
-        .keep_alive_timeout(config.keepalive_timeout)
-        .max_concurrent_streams(config.max_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(64 * 1024);
-    builder
 }

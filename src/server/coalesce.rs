@@ -77,6 +77,8 @@ struct Inner<T> {
     waiting: Waiting,
     /// `io` took bytes that it may still hold: TLS does, when its socket is full.
     unflushed: bool,
+    /// Bytes came since somebody asked.
+    heard: bool,
     /// A write failed behind the connection's back: its next call gets this.
     failed: Option<io::ErrorKind>,
 }
@@ -128,12 +130,18 @@ impl<T: AsyncWrite + Unpin> Coalesced<T> {
             io,
             waiting: Waiting::default(),
             unflushed: false,
+            heard: false,
             failed: None,
         })))
     }
 
     pub(super) fn share(&self) -> Self {
         Self(Arc::clone(&self.0))
+    }
+
+    /// Whether anything came since the last call.
+    pub(super) fn take_heard(&self) -> bool {
+        mem::take(&mut self.0.lock().heard)
     }
 
     /// Writes what waits, and gives its room away.
@@ -153,7 +161,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalesced<T> {
     ) -> Poll<io::Result<()>> {
         let mut inner = self.0.lock();
         inner.check()?;
-        Pin::new(&mut inner.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut inner.io).poll_read(cx, buffer);
+        inner.heard |= buffer.filled().len() > before;
+        read
     }
 }
 

@@ -1,9 +1,9 @@
 //! One task for a connection and its streams.
 //!
-//! hyper wants a task for each stream. A proxy has one stream on a connection,
-//! and what that says has to be written by the connection: so both run in one
-//! task here, and a message gets from the session to the socket without a
-//! change of task. Each part is polled only when it was woken.
+//! A proxy has one stream on a connection, and what that says has to be written
+//! by the connection: so both run in one task, and a message gets from the
+//! session to the socket without a change of task. Each part is polled only when
+//! it was woken.
 
 use std::{
     future::poll_fn,
@@ -18,7 +18,6 @@ use std::{
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::task::AtomicWaker;
-use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 
@@ -34,15 +33,12 @@ const STREAMS: u8 = 1;
 const CONNECTION: u8 = 2;
 const RUNNING: u8 = 4;
 
-/// Takes the streams that hyper starts on one connection.
+/// Starts the streams of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Starts(Weak<Started>);
 
-impl<F> Executor<F> for Starts
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
+impl Starts {
+    pub(super) fn start(&self, stream: impl Future<Output = ()> + Send + 'static) {
         // Without a connection there is nobody to run it for.
         if let Some(started) = self.0.upgrade() {
             started.lock().push(Box::pin(stream));
@@ -57,8 +53,9 @@ pub(super) struct Streams {
     started: Arc<Started>,
     /// Most connections have one stream: it needs no list, and no waker of its
     /// own.
-    first: Option<BoxFuture<'static, ()>>,
-    others: FuturesUnordered<BoxFuture<'static, ()>>,
+    only: Option<BoxFuture<'static, ()>>,
+    /// Each is polled only when it was woken.
+    many: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 impl Streams {
@@ -114,18 +111,20 @@ impl Streams {
 
     fn poll(&mut self, cx: &mut Context<'_>) {
         for stream in self.started.lock().drain(..) {
-            match &mut self.first {
-                Some(_) => self.others.push(stream),
-                none => *none = Some(stream),
+            if self.only.is_none() && self.many.is_empty() {
+                self.only = Some(stream);
+            } else {
+                self.many.extend(self.only.take());
+                self.many.push(stream);
             }
         }
-        if let Some(first) = &mut self.first
-            && first.as_mut().poll(cx).is_ready()
+        if let Some(only) = &mut self.only
+            && only.as_mut().poll(cx).is_ready()
         {
-            self.first = None;
+            self.only = None;
         }
-        if !self.others.is_empty() {
-            while let Poll::Ready(Some(())) = self.others.poll_next_unpin(cx) {}
+        if !self.many.is_empty() {
+            while let Poll::Ready(Some(())) = self.many.poll_next_unpin(cx) {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Moves messages between gRPC streams and sessions; limits and counts.
 //!
 //! [`serve`] accepts connections, over TLS where the listener says so. Each
-//! gets hyper's HTTP/2 server over a write-coalescing socket; each ADS stream
+//! gets an HTTP/2 server over a write-coalescing socket; each ADS stream
 //! is the source of its response body: it finds out who calls, then holds an
 //! [`ads::Session`](crate::ads::Session) and waits for requests and for news of
 //! what it watches, whenever the body has room. Responses are shared bytes:
@@ -17,6 +17,8 @@ mod config;
 mod connections;
 mod drive;
 mod handshake;
+mod http2;
+mod keepalive;
 mod limit;
 mod listener;
 mod message;
@@ -29,6 +31,7 @@ mod reconnects;
 mod refusals;
 mod requests;
 mod resources;
+mod seldom;
 mod service;
 mod standing;
 mod state;

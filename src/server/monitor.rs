@@ -37,7 +37,16 @@ pub(super) struct Monitor {
     budget: Arc<Budget>,
     metrics: Metrics,
     turns: Turns,
-    streams: Mutex<Vec<Weak<Standing>>>,
+    streams: Mutex<Streams>,
+    /// When manners were judged last.
+    judged: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    open: Vec<Weak<Standing>>,
+    /// No more are let in.
+    closed: bool,
 }
 
 /// A stream that takes nothing.
@@ -55,6 +64,7 @@ impl Monitor {
             turns,
             budget,
             streams: Mutex::default(),
+            judged: Mutex::default(),
         }
     }
 
@@ -65,13 +75,25 @@ impl Monitor {
             return Err(Status::resource_exhausted(text));
         };
         let stream = Arc::new(Standing::new(peer.address, peer.cut.clone(), share));
-        self.streams.lock().push(Arc::downgrade(&stream));
+        let mut streams = self.streams.lock();
+        if streams.closed {
+            return Err(shutdown());
+        }
+        streams.open.push(Arc::downgrade(&stream));
         Ok(stream)
+    }
+
+    /// Ends all streams, those that come from now on before they begin.
+    pub(super) fn close(&self) {
+        self.streams.lock().closed = true;
+        for stream in self.live() {
+            stream.end(shutdown());
+        }
     }
 
     /// Looks again and again, until `stop`.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let period = (self.patience() / 10).clamp(Duration::from_millis(50), GRACE);
+        let period = self.period().clamp(Duration::from_millis(50), GRACE);
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -84,14 +106,33 @@ impl Monitor {
         self.limit.map_or(PATIENCE, |limit| limit / 5)
     }
 
+    /// How often manners are judged: their memory is touched by nothing else
+    /// for long, and to fetch that of thousands costs more than the judging.
+    fn period(&self) -> Duration {
+        self.patience() / 10
+    }
+
+    fn is_time_to_judge(&self, now: Instant) -> bool {
+        let mut judged = self.judged.lock();
+        let due = judged.is_none_or(|at| now.saturating_duration_since(at) >= self.period());
+        if due {
+            *judged = Some(now);
+        }
+        due
+    }
+
     /// Looks at all streams once.
     pub(super) fn look(&self, now: Instant) {
         self.turns.call();
         let patience = self.patience();
+        let is_time = self.is_time_to_judge(now);
         let mut slow = Vec::new();
         let mut unsent = 0;
         for stream in self.live() {
-            self.judge(&stream, now);
+            if is_time {
+                self.judge(&stream, now);
+            }
+            stream.cut_after(GRACE, now);
             let Some(time) = stream.waiting(now) else {
                 continue;
             };
@@ -116,8 +157,9 @@ impl Monitor {
     /// All open streams; those that ended leave the list.
     fn live(&self) -> Vec<Arc<Standing>> {
         let mut streams = self.streams.lock();
-        let mut live = Vec::with_capacity(streams.len());
-        streams.retain(|stream| stream.upgrade().map(|stream| live.push(stream)).is_some());
+        let mut live = Vec::with_capacity(streams.open.len());
+        let open = &mut streams.open;
+        open.retain(|stream| stream.upgrade().map(|stream| live.push(stream)).is_some());
         live
     }
 
@@ -138,13 +180,16 @@ impl Monitor {
                 stream.end(Status::deadline_exceeded(text));
             }
         }
-        stream.cut_after(GRACE, now);
     }
 
     fn note(&self, offence: Offence, stream: &Standing) {
         let (proxy, peer) = (stream.proxy(), stream.peer);
         self.metrics.offenders.note(offence, proxy, peer);
     }
+}
+
+fn shutdown() -> Status {
+    Status::unavailable("server is shutting down")
 }
 
 /// Ends the slowest until what they hold is no longer too much.

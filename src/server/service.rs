@@ -93,12 +93,11 @@ impl Service {
         };
         let max = self.state.config.max_request_bytes;
         let requests = Requests::new(body, variant, max, Arc::clone(&limits.budget));
-        let stop = self.stop.clone();
         let state = Arc::clone(&self.state);
         let credentials = Credentials::new(peer.address, &peer.channel, headers);
         let admission = Admission::Presented(Box::new(credentials));
         let from = (Arc::clone(&standing), admission);
-        let stream = Stream::new(state, variant, from, requests, (limits, stop));
+        let stream = Stream::new(state, variant, from, requests, limits);
         ResponseBody::new(stream).watched(standing)
     }
 

@@ -2,7 +2,6 @@
 //! its response body.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -11,7 +10,6 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body::Body;
 use tokio::{task::coop::poll_proceed, time::Instant};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
@@ -39,7 +37,6 @@ pub(super) struct Stream<B> {
     limits: Arc<Limits>,
     /// Where it waits for turns.
     place: Place,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Until the caller is let in.
     entering: Option<BoxFuture<'static, Result<Admission, Status>>>,
     admission: Admission,
@@ -63,7 +60,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
         variant: Variant,
         (standing, admission): (Arc<Standing>, Admission),
         requests: Requests<B>,
-        (limits, stop): (Arc<Limits>, CancellationToken),
+        limits: Arc<Limits>,
     ) -> Box<Self> {
         let entering = enter(Arc::clone(&state), admission, Arc::clone(&limits));
         Box::new(Self {
@@ -74,7 +71,6 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
             standing,
             place: limits.turns.place(),
             limits,
-            stop: Box::pin(stop.cancelled_owned()),
             entering: Some(Box::pin(entering)),
             admission: Admission::Done,
             requests,
@@ -88,9 +84,6 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
 
     /// The next message, or the status that ends the stream.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Status>> {
-        if self.stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(Status::unavailable("server is shutting down")));
-        }
         if let Some(status) = self.standing.poll_end(cx) {
             return Poll::Ready(Err(status));
         }

@@ -28,7 +28,7 @@ async fn what_a_stream_says_is_written_in_the_turn_of_its_task() {
     let starts = streams.starts();
     let (news, mut heard) = mpsc::channel(1);
     let (message, mut messages) = mpsc::channel(1);
-    starts.execute(async move {
+    starts.start(async move {
         while let Some(one) = heard.recv().await {
             message.send(one).await.expect("a connection");
         }
@@ -59,7 +59,7 @@ async fn a_part_that_was_not_woken_is_not_polled() {
     let (socket, _client, streams) = connection();
     let (news, mut heard) = mpsc::channel::<()>(1);
     let (asked, mut seen) = mpsc::channel(1);
-    streams.starts().execute(async move {
+    streams.starts().start(async move {
         while heard.recv().await.is_some() {
             let _ = asked.send(()).await;
         }
@@ -85,7 +85,7 @@ async fn a_stream_that_the_connection_starts_runs() {
     let starts = streams.starts();
     let connection = async move {
         let (done, finished) = oneshot::channel();
-        starts.execute(async move {
+        starts.start(async move {
             let _ = done.send(7);
         });
         finished.await
@@ -102,7 +102,7 @@ async fn all_streams_of_a_connection_run() {
         for number in 0..20 {
             let (ask, asked) = oneshot::channel();
             let (answer, answered) = oneshot::channel();
-            starts.execute(async move {
+            starts.start(async move {
                 let _ = asked.await;
                 let _ = answer.send(number);
             });
@@ -127,11 +127,11 @@ async fn streams_end_with_their_connection() {
         let _held = held;
         std::future::pending::<()>().await;
     };
-    starts.execute(stream(held));
+    starts.start(stream(held));
     streams.drive(socket, yield_now()).await;
     assert!(freed.await.is_err(), "dropped");
     let (held, freed) = oneshot::channel::<()>();
-    starts.execute(stream(held));
+    starts.start(stream(held));
     assert!(freed.await.is_err(), "there is nobody to run it");
 }
 
