@@ -279,7 +279,7 @@ fn follow_mesh(
     let (names, served) = watch::channel(names(&config, &snapshots));
     let ready = app.ready.clone();
     app.spawn_until_stop("the names of the mesh", async move {
-        let mut changed = snapshots.changed();
+        let mut changed = snapshots.config_changed();
         ready.cancelled().await;
         loop {
             changed.mark_unchanged();

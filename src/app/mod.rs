@@ -143,20 +143,19 @@ impl App {
         let (writer, snapshots) = Writer::new();
         let features = self.config.features.clone();
         let resolves = features.resolve_hostname_gateways;
-        let ended = WriterLoop {
+        let writer = WriterLoop {
             index: Index::new(self.config.cluster_id.clone(), features),
             writer,
             events: received,
             flushes: flush_requests,
             hostnames,
             debounce: self.config.debounce,
-        }
-        .spawn()?;
+        };
         let stop = self.stop.clone();
         self.tasks.spawn("the writer", async move {
-            let _ = ended.await;
+            writer.run().await;
             // It ends when its last source does, and sources end at a stop.
-            anyhow::ensure!(stop.is_cancelled(), "the writer thread ended");
+            anyhow::ensure!(stop.is_cancelled(), "the writer ended");
             Ok(())
         });
         if resolves {

@@ -1,21 +1,27 @@
 //! The writer loop: events from all sources into the index, one publish a
 //! batch.
 
-use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, oneshot, watch},
+    task::block_in_place,
     time::Instant,
 };
 use tracing::{debug, info};
 
 use self::pace::Pace;
-use crate::mesh::{Event, Index, Pending, Writer};
+use crate::mesh::{Change, Event, Index, Pending, Writer};
 
 mod pace;
 
 /// Batches taken in before a look at what is due.
 const BATCHES: usize = 4096;
+
+/// Objects that take so long that other tasks must not wait for them: some
+/// milliseconds.
+const MANY: usize = 256;
 
 /// Asks the writer to publish all that was sent before and to say when it did.
 pub(super) type Flush = oneshot::Sender<()>;
@@ -34,24 +40,10 @@ pub(super) struct WriterLoop {
 }
 
 impl WriterLoop {
-    /// Runs on a thread of its own until all sources are gone: a storm of
-    /// pushes on the runtime must not delay ingest (ADR-0011). `done` resolves
-    /// when the thread ends, however it does.
-    pub(super) fn spawn(self) -> std::io::Result<oneshot::Receiver<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
-        let (ended, done) = oneshot::channel();
-        thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || {
-                let _ended = ended;
-                runtime.block_on(self.run());
-            })?;
-        Ok(done)
-    }
-
-    async fn run(mut self) {
+    /// Runs until all sources are gone. A task like any other, so that a change
+    /// gets from the watch to the streams without a change of threads; what
+    /// takes long is done apart (ADR-0018).
+    pub(super) async fn run(mut self) {
         let mut pace = Pace::new(self.debounce);
         while let Some(flush) = self.collect(&mut pace).await {
             self.publish(&mut pace);
@@ -80,7 +72,7 @@ impl WriterLoop {
                     return Some(Some(flush));
                 }
                 () = pace.turn(pending, since) => return Some(None),
-                events = self.events.recv() => self.index.take(events?),
+                events = self.events.recv() => self.take(events?),
             }
         }
     }
@@ -91,14 +83,20 @@ impl WriterLoop {
             let Ok(events) = self.events.try_recv() else {
                 return;
             };
-            self.index.take(events);
+            self.take(events);
         }
+    }
+
+    fn take(&mut self, events: Vec<Event>) {
+        let weight: usize = events.iter().map(weight).sum();
+        apart(weight >= MANY, || self.index.take(events));
     }
 
     /// Publishes what was taken in, if it changes anything.
     fn publish(&mut self, pace: &mut Pace) {
         let started = Instant::now();
-        let next = self.index.make_next();
+        let many = self.index.touched() >= MANY;
+        let next = apart(many, || self.index.make_next());
         let wanted = self.index.hostnames_to_resolve();
         self.hostnames.send_if_modified(|held| {
             let differs = held != wanted;
@@ -108,9 +106,11 @@ impl WriterLoop {
             differs
         });
         let Some(snapshot) = next else { return };
-        let read = self.writer.publish(Arc::clone(&snapshot));
         let changes = snapshot.changes();
         let config = changes.config || changes.all_endpoints;
+        let read = apart(many || config, || {
+            self.writer.publish(Arc::clone(&snapshot))
+        });
         pace.published(read, config);
         let (generation, took) = (snapshot.generation().0, started.elapsed());
         let hosts = changes.hosts.len();
@@ -119,6 +119,26 @@ impl WriterLoop {
         } else {
             debug!(generation, hosts, ?took, "published endpoints");
         }
+    }
+}
+
+/// About how many objects an event is about.
+fn weight(event: &Event) -> usize {
+    match &event.change {
+        Change::Reset(_, objects) => objects.len(),
+        Change::ClusterRemoved => MANY,
+        _ => 1,
+    }
+}
+
+/// Does work, and what is `long` where no other task waits for it: the other
+/// tasks of this thread move to another.
+fn apart<T>(long: bool, work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::current().runtime_flavor();
+    if long && flavor == RuntimeFlavor::MultiThread {
+        block_in_place(work)
+    } else {
+        work()
     }
 }
 

@@ -135,6 +135,11 @@ impl Index {
         self.dirty.pending()
     }
 
+    /// About how many services and pods the next snapshot looks at.
+    pub fn touched(&self) -> usize {
+        self.dirty.touched()
+    }
+
     /// The next snapshot, or none where nothing changed.
     pub fn make_next(&mut self) -> Option<Arc<Snapshot>> {
         self.dirty.urgent = Urgent::default();

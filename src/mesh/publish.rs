@@ -17,6 +17,7 @@ pub struct Writer {
     current: Arc<ArcSwap<Snapshot>>,
     watchers: Arc<Watchers>,
     generation: watch::Sender<Generation>,
+    config: watch::Sender<Generation>,
 }
 
 /// The reading end: the newest snapshot, and a wake-up when there is a newer
@@ -26,6 +27,7 @@ pub struct SnapshotReader {
     current: Arc<ArcSwap<Snapshot>>,
     watchers: Arc<Watchers>,
     generation: watch::Receiver<Generation>,
+    config: watch::Receiver<Generation>,
 }
 
 /// Each reader that was told of a publish holds this until it has looked.
@@ -44,16 +46,19 @@ impl Writer {
     pub fn new() -> (Self, SnapshotReader) {
         let current = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let watchers = Arc::<Watchers>::default();
-        let (sender, receiver) = watch::channel(Generation::default());
+        let (generation, published) = watch::channel(Generation::default());
+        let (config, configured) = watch::channel(Generation::default());
         let reader = SnapshotReader {
             current: Arc::clone(&current),
             watchers: Arc::clone(&watchers),
-            generation: receiver,
+            generation: published,
+            config: configured,
         };
         let writer = Self {
             current,
             watchers,
-            generation: sender,
+            generation,
+            config,
         };
         (writer, reader)
     }
@@ -67,6 +72,7 @@ impl Writer {
         if now < before {
             return read;
         }
+        let config = snapshot.changes().config || now.0 > before.0 + 1;
         // First what is new, then who is to look.
         let old = self.current.swap(Arc::clone(&snapshot));
         if now.0 <= before.0 + 1 {
@@ -80,6 +86,9 @@ impl Writer {
             self.watchers.tell_everything(&unread);
         }
         self.generation.send_replace(now);
+        if config {
+            self.config.send_replace(now);
+        }
         read
     }
 }
@@ -93,6 +102,12 @@ impl SnapshotReader {
     /// Wakes when a newer generation is published, whatever it changed.
     pub fn changed(&self) -> watch::Receiver<Generation> {
         self.generation.clone()
+    }
+
+    /// Wakes when a newer generation changes configuration. Who needs no
+    /// endpoints must not cost anything when one changes.
+    pub fn config_changed(&self) -> watch::Receiver<Generation> {
+        self.config.clone()
     }
 
     /// Tells of what changes, as far as it is watched.

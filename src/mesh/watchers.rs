@@ -33,7 +33,7 @@ const FEW: usize = 64;
 /// same answers, so that it is asked once for all of them.
 pub trait Lens: Send + Sync {
     /// Whether the endpoint answer for `name` differs between two generations.
-    fn differs(&self, name: &str, old: &Arc<Snapshot>, new: &Arc<Snapshot>) -> bool;
+    fn differs(&self, name: &Arc<str>, old: &Arc<Snapshot>, new: &Arc<Snapshot>) -> bool;
 }
 
 /// All readers that wait for news. Shared by the writer and the readers.

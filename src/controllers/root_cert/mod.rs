@@ -95,7 +95,7 @@ impl RootCerts {
     }
 
     async fn write(&self, shared: &Shared) -> Infallible {
-        let (mut roots, mut generations) = (self.root.clone(), self.snapshots.changed());
+        let (mut roots, mut generations) = (self.root.clone(), self.snapshots.config_changed());
         loop {
             let root = Arc::clone(&roots.borrow_and_update());
             let mesh = Arc::clone(&self.snapshots.latest().mesh().config);

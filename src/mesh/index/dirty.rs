@@ -108,15 +108,23 @@ impl Dirty {
         }
     }
 
+    /// Services and pods to be looked at; all there may be for what is marked
+    /// by something else.
+    pub(super) fn touched(&self) -> usize {
+        let is_wide = self.all_services.is_some()
+            || !self.clusters.is_empty()
+            || !self.nodes.is_empty()
+            || !self.rules.is_empty()
+            || !self.peers.is_empty()
+            || self.gateways
+            || self.mesh;
+        if is_wide {
+            return usize::MAX;
+        }
+        self.services.len() + self.pods.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.services.is_empty()
-            && self.all_services.is_none()
-            && self.pods.is_empty()
-            && self.clusters.is_empty()
-            && self.nodes.is_empty()
-            && self.rules.is_empty()
-            && self.peers.is_empty()
-            && !self.gateways
-            && !self.mesh
+        self.touched() == 0
     }
 }

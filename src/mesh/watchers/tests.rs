@@ -70,10 +70,10 @@ struct Blind {
 }
 
 impl Lens for Blind {
-    fn differs(&self, name: &str, old: &Arc<Snapshot>, new: &Arc<Snapshot>) -> bool {
+    fn differs(&self, name: &Arc<str>, old: &Arc<Snapshot>, new: &Arc<Snapshot>) -> bool {
         assert_eq!(old.generation().0 + 1, new.generation().0);
         self.asked.fetch_add(1, Ordering::Relaxed);
-        name != self.to
+        **name != *self.to
     }
 }
 
