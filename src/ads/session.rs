@@ -183,7 +183,30 @@ pub struct Session {
     options: Arc<Options>,
     proxy: Option<Arc<Proxy>>,
     types: Subscriptions,
+    stirred: Stirred,
     nonce: u64,
+}
+
+/// Types of which something may be due. At ten changes a second the memory of
+/// ten thousand streams is cold: who hears of endpoints asks no other type.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stirred {
+    types: u8,
+    /// Clusters are to be removed when nothing refers to them any more.
+    leaving: bool,
+}
+
+impl Stirred {
+    fn set(&mut self, kind: TypeUrl, stirred: bool) {
+        let bit = 1 << kind as u8;
+        self.types = self.types & !bit | if stirred { bit } else { 0 };
+    }
+
+    /// In push order.
+    fn types(self) -> impl Iterator<Item = TypeUrl> {
+        let all = TypeUrl::ALL.into_iter();
+        all.filter(move |kind| self.types & 1 << *kind as u8 != 0)
+    }
 }
 
 impl Session {
@@ -194,6 +217,7 @@ impl Session {
             options,
             proxy: None,
             types: Subscriptions::default(),
+            stirred: Stirred::default(),
             nonce: 0,
         }
     }
@@ -243,7 +267,17 @@ impl Session {
         if sub.cost() > limit {
             return Err(ProtocolError::TooManyNames { kind, limit });
         }
+        self.stir(kind);
         Ok(received)
+    }
+
+    /// After anything was done to a subscription.
+    fn stir(&mut self, kind: TypeUrl) {
+        let sub = self.types.of(kind);
+        self.stirred.set(kind, sub.is_asked() || sub.is_changed());
+        if kind == TypeUrl::Cluster {
+            self.stirred.leaving = !sub.leaving.is_empty();
+        }
     }
 
     /// Only the first request has to carry the node (xDS rule 2).
@@ -263,26 +297,33 @@ impl Session {
     /// Takes note of what changed since the snapshot that was polled last.
     pub fn on_news(&mut self, news: &News) {
         let types = &mut self.types;
-        for sub in [&mut types.cds, &mut types.lds, &mut types.rds] {
-            sub.look |= news.config && sub.active;
+        if news.config {
+            for sub in [&mut types.cds, &mut types.lds, &mut types.rds] {
+                sub.look |= sub.active;
+            }
         }
-        types.nds.look |= news.name_tables && types.nds.active;
+        if news.name_tables {
+            types.nds.look |= types.nds.active;
+        }
         let eds = &mut types.eds;
         eds.look |= news.all_endpoints && eds.active;
         for name in &news.names {
             eds.entries.mark(name, &mut eds.due);
+        }
+        if news.config || news.name_tables {
+            for kind in TypeUrl::ALL {
+                self.stir(kind);
+            }
+        } else {
+            self.stir(TypeUrl::ClusterLoadAssignment);
         }
     }
 
     /// Whether `poll` may have something to send.
     pub fn is_due(&self) -> bool {
         let mut held = false;
-        for kind in TypeUrl::ALL {
-            if self.is_ready(kind, &mut held) {
-                return true;
-            }
-        }
-        !held && self.can_break()
+        let mut stirred = self.stirred.types();
+        stirred.any(|kind| self.is_ready(kind, &mut held)) || (!held && self.can_break())
     }
 
     /// Whether a client waits for an answer that may go.
@@ -291,7 +332,7 @@ impl Session {
             let sub = self.types.of(kind);
             sub.is_asked() && !sub.is_flooded()
         };
-        TypeUrl::ALL.into_iter().any(may)
+        self.stirred.types().any(may)
     }
 
     /// Whether a response of this type may go; `held` tells whether an earlier
@@ -305,13 +346,13 @@ impl Session {
     }
 
     fn can_break(&self) -> bool {
-        !self.types.cds.leaving.is_empty() && !self.types.cds.is_waiting()
+        self.stirred.leaving && !self.types.cds.is_waiting()
     }
 
     /// The next response, in push order; `None` when nothing is due.
     pub fn poll(&mut self, resources: &dyn Resources) -> Option<Outgoing> {
         let mut held = false;
-        for kind in TypeUrl::ALL {
+        for kind in self.stirred.types() {
             if self.is_ready(kind, &mut held)
                 && let Some(outgoing) = self.compose(kind, Phase::Make, resources)
             {
@@ -327,6 +368,20 @@ impl Session {
 
     /// Composes a response of one type, if there is anything to say.
     fn compose(
+        &mut self,
+        kind: TypeUrl,
+        phase: Phase,
+        resources: &dyn Resources,
+    ) -> Option<Outgoing> {
+        let outgoing = self.draft(kind, phase, resources);
+        self.stir(kind);
+        if kind == TypeUrl::Cluster {
+            self.stir(TypeUrl::ClusterLoadAssignment);
+        }
+        outgoing
+    }
+
+    fn draft(
         &mut self,
         kind: TypeUrl,
         phase: Phase,

@@ -82,6 +82,9 @@ pub(super) struct TypeLabel {
 pub struct Metrics {
     clients: Family<VersionLabel, Number>,
     pushes: Family<TypeLabel, Number>,
+    /// The same by place in [`TypeUrl::ALL`]: found without a lock that all
+    /// streams share.
+    pushed: [Number; TypeUrl::ALL.len()],
     rejects: Family<TypeLabel, Number>,
     /// Requests with a nonce that is not the last one sent.
     pub(super) expired_nonce: Number,
@@ -106,6 +109,7 @@ impl Metrics {
         let Self {
             clients,
             pushes,
+            pushed: _,
             rejects,
             expired_nonce,
             internal_errors,
@@ -149,7 +153,9 @@ impl Metrics {
     }
 
     pub(super) fn pushed(&self, kind: TypeUrl) {
-        self.pushes.get_or_create(&label(kind)).inc();
+        if let Some(pushed) = self.pushed.get(kind as usize) {
+            pushed.inc();
+        }
     }
 
     pub(super) fn rejected(&self, kind: TypeUrl) {
@@ -168,9 +174,11 @@ impl Default for Metrics {
         let seconds = [
             0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0,
         ];
+        let pushes = Family::<TypeLabel, Number>::default();
         Self {
             clients: Family::default(),
-            pushes: Family::default(),
+            pushed: TypeUrl::ALL.map(|kind| pushes.get_or_create_owned(&label(kind))),
+            pushes,
             rejects: Family::default(),
             expired_nonce: Number::default(),
             internal_errors: Number::default(),

@@ -26,7 +26,7 @@ use crate::server::{self, Certificates, Class, Config, Connections, Listener, Me
 struct Newest(Arc<Mutex<Arc<FakeWorld>>>);
 
 impl Lens for Newest {
-    fn differs(&self, _: &str, _: &Arc<Snapshot>, _: &Arc<Snapshot>) -> bool {
+    fn differs(&self, _: &Arc<str>, _: &Arc<Snapshot>, _: &Arc<Snapshot>) -> bool {
         true
     }
 }

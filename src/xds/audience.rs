@@ -64,10 +64,40 @@ impl Facts {
 }
 
 /// A class of proxies. Its scope is kept until the configuration changes, so
-/// that a change of endpoints asks for it once a class and not once a stream.
+/// that a change of endpoints asks for it once a class and not once a stream;
+/// and so are the answers that the newest publish changed.
 pub struct Audience {
     facts: Facts,
     scope: Mutex<Option<(Weak<ConfigMemo>, Arc<Scope>)>>,
+    changed: Mutex<Changed>,
+}
+
+/// Answers of one snapshot. It keeps neither: what is kept for long is kept by
+/// the service that the answers are made from.
+#[derive(Default)]
+struct Changed {
+    of: Weak<Snapshot>,
+    answers: Vec<(Arc<str>, Weak<EncodedResource>)>,
+}
+
+impl Changed {
+    fn find(&self, snapshot: &Arc<Snapshot>, name: &str) -> Option<Arc<EncodedResource>> {
+        if !std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(snapshot)) {
+            return None;
+        }
+        let mut answers = self.answers.iter();
+        let (_, answer) = answers.find(|(known, _)| **known == *name)?;
+        answer.upgrade()
+    }
+
+    fn put(&mut self, snapshot: &Arc<Snapshot>, name: &Arc<str>, answer: &Arc<EncodedResource>) {
+        if !std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(snapshot)) {
+            self.of = Arc::downgrade(snapshot);
+            self.answers.clear();
+        }
+        self.answers
+            .push((Arc::clone(name), Arc::downgrade(answer)));
+    }
 }
 
 impl Audience {
@@ -105,9 +135,14 @@ impl Audience {
     /// endpoints: Envoy would wait for ever.
     pub(super) fn endpoints(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         name: &str,
     ) -> Option<Arc<EncodedResource>> {
+        let changed = self.changed.lock().find(snapshot, name);
+        changed.or_else(|| self.make_endpoints(snapshot, name))
+    }
+
+    fn make_endpoints(&self, snapshot: &Snapshot, name: &str) -> Option<Arc<EncodedResource>> {
         let cluster = ClusterNameRef::parse(name)?;
         let scope = self.scope(snapshot);
         let state = scope.service(snapshot, cluster.host);
@@ -139,12 +174,14 @@ fn is_defined(state: &ServiceState, cluster: &ClusterName) -> bool {
 }
 
 impl Lens for Audience {
-    fn differs(&self, name: &str, old: &Arc<Snapshot>, new: &Arc<Snapshot>) -> bool {
-        let [old, new] = [old, new].map(|snapshot| {
-            let answer = self.endpoints(snapshot, name);
-            answer.map(|answer| answer.version())
-        });
-        old != new
+    fn differs(&self, name: &Arc<str>, old: &Arc<Snapshot>, new: &Arc<Snapshot>) -> bool {
+        let before = self.endpoints(old, name);
+        let after = self.make_endpoints(new, name);
+        if let Some(after) = &after {
+            self.changed.lock().put(new, name, after);
+        }
+        let version = |answer: Option<Arc<EncodedResource>>| answer.map(|a| a.version());
+        version(before) != version(after)
     }
 }
 
@@ -180,8 +217,11 @@ impl Audiences {
         if let Some(found) = found.into_iter().find(|known| known.facts == facts) {
             return found;
         }
-        let scope = Mutex::default();
-        let made = Arc::new(Audience { facts, scope });
+        let made = Arc::new(Audience {
+            facts,
+            scope: Mutex::default(),
+            changed: Mutex::default(),
+        });
         known.push(Arc::downgrade(&made));
         made
     }

@@ -49,7 +49,7 @@ fn differs(old: &Arc<Snapshot>, world: &World) -> [bool; 2] {
     let audiences = Audiences::default();
     [("n1", "c1"), ("n2", "c2")].map(|(network, cluster)| {
         let audience = audiences.of(old, &proxy(network, cluster));
-        audience.differs(WEB, old, &world.snapshot())
+        audience.differs(&Arc::from(WEB), old, &world.snapshot())
     })
 }
 
@@ -67,6 +67,22 @@ fn a_pod_more_is_news_everywhere() {
     let old = world.snapshot();
     endpoints(&mut world, "c2", &[1, 2, 3]);
     assert_eq!(differs(&old, &world), [true, true]);
+}
+
+#[test]
+fn what_a_publish_changed_is_answered_for_its_own_snapshot_only() {
+    let mut world = two_networks();
+    let audience = Audiences::default().of(&world.snapshot(), &proxy("n1", "c1"));
+    let version = |of: &Arc<Snapshot>| audience.endpoints(of, WEB).map(|a| a.version());
+    let old = world.snapshot();
+    let before = version(&old);
+    endpoints(&mut world, "c1", &[1, 3]);
+    let new = world.snapshot();
+    assert!(audience.differs(&Arc::from(WEB), &old, &new));
+    assert_eq!(version(&old), before);
+    assert_ne!(version(&new), before);
+    endpoints(&mut world, "c1", &[1, 2]);
+    assert_eq!(version(&world.snapshot()), before);
 }
 
 #[test]
@@ -101,20 +117,13 @@ fn the_scope_follows_the_configuration() {
     let audiences = Audiences::default();
     let audience = audiences.of(&world.snapshot(), &proxy("n1", "c1"));
     let before = world.snapshot();
-    assert!(!audience.differs(
-        "outbound|80||new.default.svc.cluster.local",
-        &before,
-        &before
-    ));
+    let name = Arc::from("outbound|80||new.default.svc.cluster.local");
+    assert!(!audience.differs(&name, &before, &before));
     world.put("c1", service("new", &[("http", 80, 8080)]));
     world.put(
         "c1",
         slice("new", &[("http", 8080)], &[("web-1", "10.1.0.1")]),
     );
     let after = world.snapshot();
-    assert!(audience.differs(
-        "outbound|80||new.default.svc.cluster.local",
-        &before,
-        &after
-    ));
+    assert!(audience.differs(&name, &before, &after));
 }
