@@ -64,6 +64,18 @@ impl Request {
             Self::Sotw(request) => &request.type_url,
         })
     }
+
+    /// How many names it gives.
+    pub fn names(&self) -> usize {
+        match self {
+            Self::Delta(request) => {
+                request.resource_names_subscribe.len()
+                    + request.resource_names_unsubscribe.len()
+                    + request.initial_resource_versions.len()
+            }
+            Self::Sotw(request) => request.resource_names.len(),
+        }
+    }
 }
 
 /// What sessions of one server share.
@@ -225,6 +237,15 @@ impl Session {
     /// The proxy, once its first request was taken.
     pub fn proxy(&self) -> Option<&Arc<Proxy>> {
         self.proxy.as_ref()
+    }
+
+    /// Names that it knows of, of all types.
+    pub fn names(&self) -> usize {
+        let names = |kind| {
+            let sub = self.types.of(kind);
+            sub.entries.len() + sub.asked.len() + sub.reported.len()
+        };
+        TypeUrl::ALL.into_iter().map(names).sum()
     }
 
     /// State of one type.

@@ -4,15 +4,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
-    runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, oneshot, watch},
-    task::block_in_place,
     time::Instant,
 };
 use tracing::{debug, info};
 
 use self::pace::Pace;
 use crate::mesh::{Change, Event, Index, Pending, Writer};
+use crate::server::apart;
 
 mod pace;
 
@@ -128,17 +127,6 @@ fn weight(event: &Event) -> usize {
         Change::Reset(_, objects) => objects.len(),
         Change::ClusterRemoved => MANY,
         _ => 1,
-    }
-}
-
-/// Does work, and what is `long` where no other task waits for it: the other
-/// tasks of this thread move to another.
-fn apart<T>(long: bool, work: impl FnOnce() -> T) -> T {
-    let flavor = Handle::current().runtime_flavor();
-    if long && flavor == RuntimeFlavor::MultiThread {
-        block_in_place(work)
-    } else {
-        work()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use foldhash::fast::FixedState;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -28,6 +28,10 @@ type Id = u32;
 /// Changed hosts in one publish above which nobody looks through a [`Lens`]: it
 /// encodes, on the writer's thread, what the readers else encode in parallel.
 const FEW: usize = 64;
+
+/// Names of one reader taken care of under one lock: a publish, and all others,
+/// wait for no more than these.
+const AT_ONCE: usize = 256;
 
 /// How the proxies of one class see the world. Those that share a lens get the
 /// same answers, so that it is asked once for all of them.
@@ -190,6 +194,13 @@ impl Table {
     }
 }
 
+/// Before the name at this place: lets those go first who wait for the lock.
+fn let_others(table: &mut MutexGuard<'_, Table>, at: usize) {
+    if at % AT_ONCE == AT_ONCE - 1 {
+        MutexGuard::bump(table);
+    }
+}
+
 /// Takes `id` out of the list of `key`.
 fn leave<K, Q>(lists: &mut Map<K, SmallVec<[Id; 1]>>, key: &Q, id: Id)
 where
@@ -211,7 +222,8 @@ impl Watcher {
     /// the snapshot that a reader takes after it.
     pub fn watch<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         let mut table = self.all.0.lock();
-        for name in names {
+        for (at, name) in names.into_iter().enumerate() {
+            let_others(&mut table, at);
             let id = table.id_of(name);
             if let Err(at) = self.names.binary_search(&id) {
                 self.names.insert(at, id);
@@ -225,13 +237,23 @@ impl Watcher {
     /// Watches these names no longer.
     pub fn unwatch<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         let mut table = self.all.0.lock();
-        for name in names {
+        for (at, name) in names.into_iter().enumerate() {
+            let_others(&mut table, at);
             let id = table.ids.get(name).copied();
             let at = id.and_then(|id| self.names.binary_search(&id).ok());
             if let Some(at) = at {
                 let id = self.names.remove(at);
                 table.leave(self.id, id);
             }
+        }
+    }
+
+    /// Watches no name any longer.
+    pub fn unwatch_all(&mut self) {
+        let mut table = self.all.0.lock();
+        for (at, name) in std::mem::take(&mut self.names).into_iter().enumerate() {
+            let_others(&mut table, at);
+            table.leave(self.id, name);
         }
     }
 
@@ -267,10 +289,8 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
+        self.unwatch_all();
         let mut table = self.all.0.lock();
-        for name in std::mem::take(&mut self.names) {
-            table.leave(self.id, name);
-        }
         if let Some(pod) = self.pod.take() {
             leave(&mut table.pods, &pod, self.id);
         }

@@ -9,6 +9,7 @@
 
 mod accept;
 mod admission;
+mod apart;
 mod body;
 mod budget;
 mod certificates;
@@ -43,6 +44,7 @@ mod unary;
 mod tests;
 
 pub use accept::serve;
+pub(crate) use apart::apart;
 pub use body::ResponseBody;
 pub use certificates::Certificates;
 pub use config::Config;

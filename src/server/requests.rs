@@ -11,9 +11,14 @@ use http_body::Body;
 use prost::Message;
 use tonic::Status;
 
+use super::apart::apart;
 use super::budget::Budget;
 use super::messages::Messages;
 use crate::ads::{Request, Variant};
+
+/// Bytes that take so long to decode that other tasks must not wait for it; an
+/// Envoy's first request is smaller.
+const LARGE: usize = 256 * 1024;
 
 /// The request side of a stream.
 #[derive(Debug)]
@@ -40,10 +45,11 @@ impl<B: Body<Data = Bytes> + Unpin> Requests<B> {
     }
 
     fn decode(&self, message: Bytes) -> Result<Request, Status> {
-        let decoded = match self.variant {
+        let long = message.len() >= LARGE;
+        let decoded = apart(long, || match self.variant {
             Variant::Delta => DeltaDiscoveryRequest::decode(message).map(Request::Delta),
             Variant::Sotw => DiscoveryRequest::decode(message).map(Request::Sotw),
-        };
+        });
         decoded.map_err(|e| Status::invalid_argument(format!("request does not decode: {e}")))
     }
 }

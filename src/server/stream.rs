@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 use super::admission::Admission;
+use super::apart::apart;
 use super::body::{Item, Source};
 use super::connections::{Registered, proxy_name};
 use super::limit::Limits;
@@ -26,6 +27,10 @@ use super::{Class, State};
 use crate::ads::{ProtocolError, Received, Request, Resources, Session, StatusCode, Variant};
 use crate::mesh::{Lens, PodKey, Watcher};
 use crate::model::TypeUrl;
+
+/// Names that take so long to take in, and to forget, that other tasks must not
+/// wait for it.
+const MANY: usize = 4096;
 
 /// The source of the messages of one stream. What is said here is said when the
 /// client has room for it: everything else waits in the session, as a set.
@@ -115,6 +120,10 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Stream<B> {
     }
 
     fn take(&mut self, request: Request) -> Result<(), Status> {
+        apart(request.names() >= MANY, || self.take_now(request))
+    }
+
+    fn take_now(&mut self, request: Request) -> Result<(), Status> {
         let kind = request.kind();
         let received = self.session.on_request(request);
         if let Err(ProtocolError::TooManyNames { .. }) = &received {
@@ -305,6 +314,13 @@ impl<B> Drop for Stream<B> {
         if !self.ended {
             let asked = self.standing.end_status();
             self.log_end(&asked.unwrap_or_else(|| Status::cancelled("client went away")));
+        }
+        // The memory of very many names is given back where nobody waits for it.
+        if self.session.names() >= MANY {
+            apart(true, || {
+                self.watcher.unwatch_all();
+                self.session = Session::new(self.variant, Arc::clone(&self.state.sessions));
+            });
         }
     }
 }
