@@ -74,7 +74,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = service.state.config.clone();
-    let Some(begun) = begin(&service, socket.share(), &config).await else {
+    let Some(begun) = begin(&service.stop, socket.share(), &config).await else {
         return Ok(());
     };
     let mut http = begun?;
@@ -105,7 +105,7 @@ where
 
 /// Waits for the client's first words, as long as for a sign of life later.
 async fn begin<T>(
-    service: &Service,
+    stop: &CancellationToken,
     socket: Coalesced<T>,
     config: &Config,
 ) -> Option<Result<Connection<Coalesced<T>, Bytes>, h2::Error>>
@@ -115,8 +115,7 @@ where
     let begun = builder(config).handshake(socket);
     let patience = config.keepalive_interval + config.keepalive_timeout;
     let begun = timeout(patience, begun);
-    let begun = service.stop.run_until_cancelled(Box::pin(begun)).await?;
-    begun.ok()
+    stop.run_until_cancelled(Box::pin(begun)).await?.ok()
 }
 
 fn orders(

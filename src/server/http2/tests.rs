@@ -7,6 +7,7 @@ use h2::client;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::*;
@@ -157,4 +158,15 @@ async fn a_call_that_is_reset_before_it_began_ends() {
     let mut running = Running::start(1 << 20).await;
     drop(running.client);
     assert_eq!(running.over.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_begins_is_given_up_like_one_that_is_gone() {
+    let (_silent, far) = duplex(1024);
+    let (stop, config) = (CancellationToken::new(), Config::default());
+    let since = Instant::now();
+    let begun = begin(&stop, Coalesced::new(far), &config).await;
+    assert!(begun.is_none());
+    let patience = config.keepalive_interval + config.keepalive_timeout;
+    assert!(since.elapsed() < patience * 2, "{:?}", since.elapsed());
 }
