@@ -98,9 +98,10 @@ pub fn run(size: usize, root: Option<&str>) {
     let runtime = runtime();
     let _inside = runtime.enter();
     let listener = isthmus::server::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("listens");
-    println!("{}", listener.local_addr().expect("an address"));
     let rounds = watch::Sender::new(());
+    // Who is told the address may read the root at once.
     let tls = root.map(|root| TlsAcceptor::from(tls::server(root.as_ref()).config()));
+    println!("{}", listener.local_addr().expect("an address"));
     let mut tasks = JoinSet::new();
     tasks.spawn(accept(listener, tls, response(size), rounds.subscribe()));
     for _ in stdin().lines() {
