@@ -14,13 +14,16 @@ mod metadata;
 mod node;
 mod outgoing;
 mod received;
+mod request;
 mod session;
 mod sotw;
+mod stirred;
 mod subscription;
 
 pub use error::{NodeError, ProtocolError, StatusCode};
 pub use node::{NodeReader, parse_node};
 pub use outgoing::{Nonce, Outgoing};
 pub use received::Received;
-pub use session::{Options, Request, Resources, Session, TypeStatus, Variant};
+pub use request::{Request, Variant};
+pub use session::{Options, Resources, Session, TypeStatus};
 pub use subscription::Watch;

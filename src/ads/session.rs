@@ -3,10 +3,11 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 use super::collect::{Draft, Phase, Source};
 use super::entries::State;
+use super::request::{Request, Variant};
+use super::stirred::Stirred;
 use super::subscription::{Subscription, Watch};
 use super::{NodeError, NodeReader, Nonce, Outgoing, ProtocolError, Received};
 use crate::mesh::News;
@@ -34,47 +35,6 @@ impl<T: Resources + ?Sized> Resources for Arc<T> {
 
     fn named(&self, kind: TypeUrl, name: &str) -> Option<Arc<EncodedResource>> {
         (**self).named(kind, name)
-    }
-}
-
-/// The two forms of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Variant {
-    /// Incremental.
-    Delta,
-    /// State of the world.
-    Sotw,
-}
-
-/// A request.
-#[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant, reason = "moved once, never stored")]
-pub enum Request {
-    /// Incremental.
-    Delta(DeltaDiscoveryRequest),
-    /// State of the world.
-    Sotw(DiscoveryRequest),
-}
-
-impl Request {
-    /// Its type, if that is served.
-    pub fn kind(&self) -> Option<TypeUrl> {
-        TypeUrl::parse(match self {
-            Self::Delta(request) => &request.type_url,
-            Self::Sotw(request) => &request.type_url,
-        })
-    }
-
-    /// How many names it gives.
-    pub fn names(&self) -> usize {
-        match self {
-            Self::Delta(request) => {
-                request.resource_names_subscribe.len()
-                    + request.resource_names_unsubscribe.len()
-                    + request.initial_resource_versions.len()
-            }
-            Self::Sotw(request) => request.resource_names.len(),
-        }
     }
 }
 
@@ -197,28 +157,6 @@ pub struct Session {
     types: Subscriptions,
     stirred: Stirred,
     nonce: u64,
-}
-
-/// Types of which something may be due. At ten changes a second the memory of
-/// ten thousand streams is cold: who hears of endpoints asks no other type.
-#[derive(Debug, Clone, Copy, Default)]
-struct Stirred {
-    types: u8,
-    /// Clusters are to be removed when nothing refers to them any more.
-    leaving: bool,
-}
-
-impl Stirred {
-    fn set(&mut self, kind: TypeUrl, stirred: bool) {
-        let bit = 1 << kind as u8;
-        self.types = self.types & !bit | if stirred { bit } else { 0 };
-    }
-
-    /// In push order.
-    fn types(self) -> impl Iterator<Item = TypeUrl> {
-        let all = TypeUrl::ALL.into_iter();
-        all.filter(move |kind| self.types & 1 << *kind as u8 != 0)
-    }
 }
 
 impl Session {
