@@ -16,7 +16,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
 /// Bytes that wait in memory before a write has to wait for the socket.
 const FULL: usize = 128 * 1024;
@@ -77,8 +80,8 @@ struct Inner<T> {
     waiting: Waiting,
     /// `io` took bytes that it may still hold: TLS does, when its socket is full.
     unflushed: bool,
-    /// Bytes came since somebody asked.
-    heard: bool,
+    /// When bytes came last.
+    heard: Instant,
     /// A write failed behind the connection's back: its next call gets this.
     failed: Option<io::ErrorKind>,
 }
@@ -130,7 +133,7 @@ impl<T: AsyncWrite + Unpin> Coalesced<T> {
             io,
             waiting: Waiting::default(),
             unflushed: false,
-            heard: false,
+            heard: Instant::now(),
             failed: None,
         })))
     }
@@ -139,9 +142,9 @@ impl<T: AsyncWrite + Unpin> Coalesced<T> {
         Self(Arc::clone(&self.0))
     }
 
-    /// Whether anything came since the last call.
-    pub(super) fn take_heard(&self) -> bool {
-        mem::take(&mut self.0.lock().heard)
+    /// When the peer said something last.
+    pub(super) fn heard(&self) -> Instant {
+        self.0.lock().heard
     }
 
     /// Writes what waits, and gives its room away.
@@ -163,7 +166,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalesced<T> {
         inner.check()?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut inner.io).poll_read(cx, buffer);
-        inner.heard |= buffer.filled().len() > before;
+        if buffer.filled().len() > before {
+            inner.heard = Instant::now();
+        }
         read
     }
 }

@@ -5,15 +5,15 @@ use std::future::{pending, poll_fn};
 use h2::{Ping, PingPong};
 use tokio::{
     io::AsyncWrite,
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::Config;
 use super::coalesce::Coalesced;
 
-/// Resolves when the peer is dead: nothing came for `keepalive_interval`, and
-/// nothing for `keepalive_timeout` after a ping. (Pings of clients are answered
-/// however often they come: xDS rule 69.)
+/// Resolves when the peer is dead: it said nothing for `keepalive_interval`, was
+/// asked with a ping, and said nothing for `keepalive_timeout` more. (Pings of
+/// clients are answered however often they come: xDS rule 69.)
 pub(super) fn lost<T: AsyncWrite + Unpin>(
     pings: Option<PingPong>,
     socket: Coalesced<T>,
@@ -25,20 +25,23 @@ pub(super) fn lost<T: AsyncWrite + Unpin>(
             return pending().await;
         };
         loop {
-            sleep(interval).await;
-            if socket.take_heard() {
-                continue;
+            while socket.heard().elapsed() < interval {
+                sleep_until(socket.heard() + interval).await;
             }
             if pings.send_ping(Ping::opaque()).is_err() {
+                // The connection has ended, and says so itself.
                 return pending().await;
             }
-            let pong = poll_fn(|cx| pings.poll_pong(cx));
-            match timeout(limit, pong).await {
-                Ok(Ok(_)) => {}
-                // The connection has ended, and says so itself.
-                Ok(Err(_)) => return pending().await,
-                Err(_) if socket.take_heard() => {}
-                Err(_) => return,
+            let mut last = Instant::now();
+            // An answer may stand behind much else: while that comes, it lives.
+            while timeout_at(last + limit, poll_fn(|cx| pings.poll_pong(cx)))
+                .await
+                .is_err()
+            {
+                if socket.heard() <= last {
+                    return;
+                }
+                last = socket.heard();
             }
         }
     }
