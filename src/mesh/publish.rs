@@ -16,7 +16,7 @@ use super::{
 pub struct Writer {
     current: Arc<ArcSwap<Snapshot>>,
     watchers: Arc<Watchers>,
-    generation: watch::Sender<Generation>,
+    /// Of the last change of configuration.
     config: watch::Sender<Generation>,
 }
 
@@ -26,7 +26,6 @@ pub struct Writer {
 pub struct SnapshotReader {
     current: Arc<ArcSwap<Snapshot>>,
     watchers: Arc<Watchers>,
-    generation: watch::Receiver<Generation>,
     config: watch::Receiver<Generation>,
 }
 
@@ -46,18 +45,15 @@ impl Writer {
     pub fn new() -> (Self, SnapshotReader) {
         let current = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let watchers = Arc::<Watchers>::default();
-        let (generation, published) = watch::channel(Generation::default());
         let (config, configured) = watch::channel(Generation::default());
         let reader = SnapshotReader {
             current: Arc::clone(&current),
             watchers: Arc::clone(&watchers),
-            generation: published,
             config: configured,
         };
         let writer = Self {
             current,
             watchers,
-            generation,
             config,
         };
         (writer, reader)
@@ -68,24 +64,24 @@ impl Writer {
     pub fn publish(&self, snapshot: Arc<Snapshot>) -> Read {
         let (last, read) = oneshot::channel();
         let unread = Arc::new(Unread { _last: last });
-        let (before, now) = (*self.generation.borrow(), snapshot.generation());
+        let (before, now) = (self.current.load().generation(), snapshot.generation());
         if now < before {
             return read;
         }
-        let config = snapshot.changes().config || now.0 > before.0 + 1;
+        // Generations were left out, and what they changed with them.
+        let skipped = now.0 > before.0 + 1;
+        let config = skipped || snapshot.changes().config;
         // First what is new, then who is to look.
         let old = self.current.swap(Arc::clone(&snapshot));
-        if now.0 <= before.0 + 1 {
+        if skipped {
+            self.watchers.tell_everything(&unread);
+        } else {
             self.watchers.tell(&Told {
                 unread,
                 old,
                 new: snapshot,
             });
-        } else {
-            // Generations were left out, and what they changed with them.
-            self.watchers.tell_everything(&unread);
         }
-        self.generation.send_replace(now);
         if config {
             self.config.send_replace(now);
         }
@@ -97,11 +93,6 @@ impl SnapshotReader {
     /// The newest snapshot.
     pub fn latest(&self) -> Arc<Snapshot> {
         self.current.load_full()
-    }
-
-    /// Wakes when a newer generation is published, whatever it changed.
-    pub fn changed(&self) -> watch::Receiver<Generation> {
-        self.generation.clone()
     }
 
     /// Wakes when a newer generation changes configuration. Who needs no

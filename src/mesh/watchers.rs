@@ -26,7 +26,7 @@ type Map<K, V> = HashMap<K, V, FixedState>;
 type Id = u32;
 
 /// Changed hosts in one publish above which nobody looks through a [`Lens`]: it
-/// encodes, on the writer's thread, what the readers else encode in parallel.
+/// encodes, in the writer's task, what the readers else encode in parallel.
 const FEW: usize = 64;
 
 /// Names of one reader taken care of under one lock: a publish, and all others,

@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::task::{Context, Waker};
 
 use tokio::task::JoinSet;
@@ -5,18 +6,22 @@ use tokio::time::timeout;
 
 use super::pace::LONGEST_WAIT;
 use super::*;
-use crate::mesh::{Change, Generation, SnapshotReader, Watcher};
+use crate::mesh::{Change, SnapshotReader, Watcher};
 use crate::model::{ClusterId, Features, Object};
 use crate::testing::world::{service, slice};
 
 const DEBOUNCE: Duration = Duration::from_millis(10);
+
+/// The host name of service a.
+const A: &str = "a.default.svc.cluster.local";
 
 /// A writer loop on the paused clock.
 struct Running {
     events: mpsc::Sender<Vec<Event>>,
     flushes: mpsc::Sender<Flush>,
     snapshots: SnapshotReader,
-    wake: watch::Receiver<Generation>,
+    /// Sees every publish that changes service a, or configuration.
+    seen: Watcher,
     _tasks: JoinSet<()>,
 }
 
@@ -25,7 +30,8 @@ impl Running {
         let (events, received) = mpsc::channel(16);
         let (flushes, asked) = mpsc::channel(1);
         let (writer, snapshots) = Writer::new();
-        let wake = snapshots.changed();
+        let mut seen = snapshots.watch();
+        seen.watch([A]);
         let run = WriterLoop {
             index: Index::new(ClusterId::from("c1"), Features::default()),
             writer,
@@ -40,7 +46,7 @@ impl Running {
             events,
             flushes,
             snapshots,
-            wake,
+            seen,
             _tasks: tasks,
         }
     }
@@ -81,13 +87,15 @@ impl Running {
         let (flush, published) = oneshot::channel();
         self.flushes.send(flush).await.expect("the writer runs");
         published.await.expect("the writer answers");
-        self.wake.borrow_and_update();
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = self.seen.poll_news(&mut cx);
+        self.seen.look_away();
     }
 
     /// A reader of service a that waits for news and never looks by itself.
     fn reader(&self) -> Watcher {
         let mut watcher = self.snapshots.watch();
-        watcher.watch(["a.default.svc.cluster.local"]);
+        watcher.watch([A]);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(watcher.poll_news(&mut cx).is_pending());
         watcher
@@ -96,7 +104,7 @@ impl Running {
     /// How long until the next publish.
     async fn published(&mut self) -> Duration {
         let since = Instant::now();
-        self.wake.changed().await.expect("the writer runs");
+        poll_fn(|cx| self.seen.poll_news(cx)).await;
         since.elapsed()
     }
 }
@@ -123,7 +131,7 @@ async fn endpoints_wait_until_the_publish_before_was_read_and_for_no_clock() {
     running
         .endpoints(&["10.0.0.1", "10.0.0.2", "10.0.0.3"])
         .await;
-    let early = timeout(LONGEST_WAIT / 2, running.wake.changed()).await;
+    let early = timeout(LONGEST_WAIT / 2, running.published()).await;
     assert!(early.is_err(), "published before it was read");
     read(&reader);
     assert_eq!(running.published().await, Duration::ZERO);
@@ -195,4 +203,17 @@ async fn a_flush_publishes_what_was_sent_before_it() {
     running.flushes.send(flush).await.expect("the writer runs");
     published.await.expect("the writer answers");
     assert!(running.knows("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_configuration_sleeps_while_endpoints_change() {
+    let mut running = settled().await;
+    let mut config = running.snapshots.config_changed();
+    config.mark_unchanged();
+    running.endpoints(&["10.0.0.1", "10.0.0.2"]).await;
+    running.published().await;
+    assert!(!config.has_changed().expect("the writer runs"));
+    running.put("b").await;
+    running.published().await;
+    assert!(config.has_changed().expect("the writer runs"));
 }
