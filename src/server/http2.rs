@@ -1,8 +1,9 @@
 //! HTTP/2 below the streams: one connection and its calls.
 //!
-//! On h2 itself, not on hyper: that asks each stream for more whenever it gets
-//! room, and gives itself room before each question, so that a message costs
-//! four polls of its stream where two will do.
+//! On h2 itself, not on hyper: that has each stream wait for a reset all the
+//! time, h2 wakes who waits for one when room is given, and room is given before
+//! each question for more. A message then polls its stream four times where two
+//! will do.
 
 use std::{
     future::pending,
@@ -196,19 +197,23 @@ impl Future for Call {
                 return Poll::Pending;
             };
             *began = true;
-            let sent = match next.map(|Ok(frame)| frame.into_data()) {
-                Some(Ok(data)) => out.send_data(data, false),
-                Some(Err(frame)) => {
+            let Some(Ok(frame)) = next else {
+                // The end, as any error below: the client may have gone.
+                let _ = out.send_data(Bytes::new(), true);
+                return Poll::Ready(());
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    if out.send_data(data, false).is_err() {
+                        return Poll::Ready(());
+                    }
+                }
+                Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        // Or the client has gone.
                         let _ = out.send_trailers(trailers);
                     }
                     return Poll::Ready(());
                 }
-                None => out.send_data(Bytes::new(), true),
-            };
-            if sent.is_err() || body.is_end_stream() {
-                return Poll::Ready(());
             }
         }
         Poll::Ready(())

@@ -384,3 +384,12 @@ async fn when_memory_is_short_newcomers_wait_and_the_slowest_go_first() {
     next.send(delta(CDS)).await;
     assert_eq!(next.responses().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_close_streams_end_and_none_begins() {
+    let world = World::limited();
+    let mut open = world.open();
+    world.service.limits.monitor.close();
+    assert_eq!(open.status().code(), Code::Unavailable);
+    assert_eq!(world.open().status().code(), Code::Unavailable);
+}
