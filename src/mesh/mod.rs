@@ -21,6 +21,7 @@ pub mod rules;
 pub mod scope;
 pub mod service_entry;
 mod service_state;
+mod shard;
 mod snapshot;
 mod tables;
 mod trie;
@@ -38,6 +39,7 @@ pub use publish::{Read, SnapshotReader, Writer};
 pub use rules::{RuleClient, Rules};
 pub use scope::{EgressScope, Scope};
 pub use service_state::{ClusterKey, EdsKey, ServiceState};
+pub use shard::Shard;
 pub use snapshot::{
     ConfigMemo, Generation, HostServices, MemoKey, MeshState, PodKey, Snapshot, Update,
 };

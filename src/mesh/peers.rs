@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::Shard;
 use crate::model::{DestinationRule, Endpoint, Resolution, Service, ShardKey, TlsMode};
 
 /// Facts of all endpoints of a service together. A cluster depends on them and
@@ -17,19 +18,18 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// The facts of `endpoints`.
+    /// The facts of the endpoints of all `shards`.
     pub fn of(
         service: &Service,
         rules: &[Arc<DestinationRule>],
-        endpoints: &[(ShardKey, Arc<[Endpoint]>)],
+        shards: &[(ShardKey, Arc<Shard>)],
     ) -> Self {
-        let all = endpoints.iter().flat_map(|(_, list)| list.iter());
         let passthrough = service.resolution == Resolution::Passthrough
             || rules.iter().any(|rule| rule.is_passthrough());
         Self {
-            identities: identities(all.clone()),
+            identities: identities(shards),
             mtls_ports: if passthrough {
-                mtls_ports(all)
+                mtls_ports(shards.iter().flat_map(|(_, shard)| shard.iter()))
             } else {
                 Vec::new()
             },
@@ -37,18 +37,11 @@ impl Peers {
     }
 }
 
-/// A bare address has no identity.
-fn identities<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<Arc<str>> {
-    let mut found: Vec<Arc<str>> = Vec::new();
-    for endpoint in endpoints {
-        let identity = &endpoint.workload.template.identity;
-        // Few and interned: the first look mostly decides.
-        let known = |other: &Arc<str>| Arc::ptr_eq(other, identity) || other == identity;
-        if !identity.is_empty() && !found.iter().any(known) {
-            found.push(Arc::clone(identity));
-        }
-    }
+fn identities(shards: &[(ShardKey, Arc<Shard>)]) -> Vec<Arc<str>> {
+    let all = shards.iter().flat_map(|(_, shard)| shard.identities());
+    let mut found: Vec<Arc<str>> = all.cloned().collect();
     found.sort();
+    found.dedup();
     found
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Peers;
 use super::rules::{self, RuleClient};
+use super::{Peers, Shard};
 use crate::model::{
     ClusterName, DestinationRule, Endpoint, Features, IpFamily, IstioFilters, Labels, MeshConfig,
     Namespace, NetworkTable, NetworkView, NodeKind, Service, ShardKey,
@@ -48,7 +48,7 @@ pub struct ServiceState {
     /// Definition.
     pub service: Arc<Service>,
     /// Endpoints by registry, in shard order.
-    pub endpoints: Vec<(ShardKey, Arc<[Endpoint]>)>,
+    pub endpoints: Vec<(ShardKey, Arc<Shard>)>,
     /// What of the endpoints its clusters depend on.
     pub peers: Arc<Peers>,
     /// `DestinationRule`s that some proxy may use for this host, each already

@@ -187,7 +187,7 @@ impl ServiceBuilder {
             provider: self.service.provider,
             cluster: ClusterId::from(CLUSTER),
         };
-        let endpoints: Vec<(_, Arc<[_]>)> = vec![(shard, self.endpoints.into())];
+        let endpoints = vec![(shard, Arc::new(self.endpoints.into()))];
         let rules: Arc<[_]> = self.rules.into_iter().map(Arc::new).collect();
         ServiceState {
             peers: Arc::new(Peers::of(&self.service, &rules, &endpoints)),

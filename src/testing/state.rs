@@ -277,7 +277,9 @@ impl StateBuilder {
     /// The state.
     pub fn build(self) -> ServiceState {
         let shards = self.endpoints.into_iter();
-        let endpoints: Vec<_> = shards.map(|(key, list)| (key, list.into())).collect();
+        let endpoints: Vec<_> = shards
+            .map(|(key, list)| (key, Arc::new(list.into())))
+            .collect();
         let rules: Arc<[_]> = self.rules.into_iter().map(Arc::new).collect();
         ServiceState {
             peers: Arc::new(Peers::of(&self.service, &rules, &endpoints)),

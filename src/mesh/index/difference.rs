@@ -25,33 +25,27 @@ impl Behind {
     pub(super) fn replace(
         &mut self,
         key: &ServiceKey,
-        old: &BTreeSet<NetworkId>,
-        new: &BTreeSet<NetworkId>,
+        old: &BTreeSet<&NetworkId>,
+        new: &BTreeSet<&NetworkId>,
     ) {
         for network in old.difference(new) {
-            if let Some(keys) = self.0.get_mut(network) {
+            if let Some(keys) = self.0.get_mut(*network) {
                 keys.remove(key);
             }
         }
         for network in new.difference(old) {
             self.0
-                .entry(network.clone())
+                .entry((*network).clone())
                 .or_default()
                 .insert(key.clone());
         }
     }
 }
 
-pub(super) fn networks_of(state: &ServiceState) -> BTreeSet<NetworkId> {
-    let mut networks = BTreeSet::new();
-    for (_, endpoint) in state.all_endpoints() {
-        if let Some(network) = &endpoint.workload.template.network
-            && !networks.contains(network)
-        {
-            networks.insert(network.clone());
-        }
-    }
-    networks
+/// The networks that a service has endpoints on.
+pub(super) fn networks_of(state: Option<&ServiceState>) -> BTreeSet<&NetworkId> {
+    let shards = state.into_iter().flat_map(|state| &state.endpoints);
+    shards.flat_map(|(_, shard)| shard.networks()).collect()
 }
 
 /// What streams must look at again after one service changed.
@@ -105,7 +99,7 @@ fn agree(old: &Arc<NetworkTable>, new: &Arc<NetworkTable>, of: &ServiceState) ->
     let changed = old.changed_networks(new);
     old.scale() == new.scale()
         && old.is_multi_network() == new.is_multi_network()
-        && (changed.is_empty() || networks_of(of).iter().all(|n| !changed.contains(n)))
+        && (changed.is_empty() || networks_of(Some(of)).iter().all(|n| !changed.contains(*n)))
 }
 
 /// Whether its endpoints stand in CDS or, for headless TCP, in LDS. Those of a

@@ -12,26 +12,59 @@ use crate::model::{ClusterId, Namespace, ServiceKey};
 
 /// How much of a service must be made again. Rules, networks and mesh settings
 /// are looked up each time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Need {
     pub(super) definition: bool,
-    pub(super) endpoints: bool,
+    pub(super) endpoints: Registries,
+}
+
+/// Registries whose endpoints must be joined again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Registries {
+    #[default]
+    None,
+    /// The slices and pods of one cluster.
+    Slices(ClusterId),
+    All,
+}
+
+impl Registries {
+    fn add(&mut self, other: Self) {
+        match (&*self, other) {
+            (_, Self::None) => {}
+            (Self::None, other) => *self = other,
+            (known, other) if *known == other => {}
+            _ => *self = Self::All,
+        }
+    }
 }
 
 impl Need {
     pub(super) const ALL: Self = Self {
         definition: true,
-        endpoints: true,
+        endpoints: Registries::All,
     };
     pub(super) const ENDPOINTS: Self = Self {
         definition: false,
-        endpoints: true,
+        endpoints: Registries::All,
     };
     /// Only what is looked up each time.
     pub(super) const LOOKUPS: Self = Self {
         definition: false,
-        endpoints: false,
+        endpoints: Registries::None,
     };
+
+    pub(super) fn slices(of: &ClusterId) -> Self {
+        Self {
+            definition: false,
+            endpoints: Registries::Slices(of.clone()),
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.definition |= other.definition;
+        self.endpoints.add(other.endpoints);
+    }
 }
 
 /// What a derivation would publish, by how long it may wait: each holds those
@@ -83,16 +116,12 @@ pub(super) struct Dirty {
 impl Dirty {
     pub(super) fn service(&mut self, key: ServiceKey, need: Need) {
         self.urgent.definition |= need.definition;
-        let known = self.services.entry(key).or_default();
-        known.definition |= need.definition;
-        known.endpoints |= need.endpoints;
+        self.services.entry(key).or_default().add(need);
     }
 
     pub(super) fn every_service(&mut self, need: Need) {
         self.urgent.definition |= need.definition;
-        let all = self.all_services.get_or_insert(need);
-        all.definition |= need.definition;
-        all.endpoints |= need.endpoints;
+        self.all_services.get_or_insert_default().add(need);
     }
 
     pub(super) fn pending(&self) -> Pending {

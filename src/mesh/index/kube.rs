@@ -269,7 +269,8 @@ impl Index {
 
     /// Marks a Kubernetes service under all its hosts.
     pub(super) fn touch_kube(&mut self, namespace: &Namespace, name: &str, need: Need) {
-        self.dirty.service(self.kube_key(namespace, name), need);
+        let key = self.kube_key(namespace, name);
+        self.dirty.service(key, need.clone());
         if let Some(key) = self.cluster_set_key(namespace, name) {
             self.dirty.service(key, need);
         }
@@ -289,7 +290,7 @@ impl Index {
         let names = held.services.keys().chain(held.slices_of.keys());
         let names: Vec<Arc<str>> = names.cloned().collect();
         for name in names {
-            self.touch_kube(namespace, &name, need);
+            self.touch_kube(namespace, &name, need.clone());
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, mem, net::IpAddr, sync::Arc};
 use super::{
     CLUSTER_SET, Index,
     difference::{Told, difference, networks_of},
-    dirty::Need,
+    dirty::{Need, Registries},
 };
 use crate::mesh::{
     HostServices, Peers, ServiceState, Update,
@@ -21,24 +21,24 @@ impl Index {
         if let Some(need) = self.dirty.all_services.take() {
             for state in self.snapshot.services() {
                 let known = marked.entry(state.service.key.clone()).or_default();
-                known.definition |= need.definition;
-                known.endpoints |= need.endpoints;
+                known.add(need.clone());
             }
         }
         let mut hosts: BTreeMap<Hostname, HostServices> = BTreeMap::new();
         for (key, need) in marked {
             let held = self.snapshot.host(&key.hostname);
             let old = held.iter().find(|s| s.service.key == key).cloned();
-            let new = self.build(&key, need, old.as_deref());
+            let new = self.build(&key, &need, old.as_deref());
             let told = difference(old.as_deref(), new.as_ref());
             if told == Told::default() {
                 continue;
             }
             told.add_to(&key.hostname, &mut update.changes);
-            let networks =
-                |state: Option<&ServiceState>| state.map(networks_of).unwrap_or_default();
-            self.behind
-                .replace(&key, &networks(old.as_deref()), &networks(new.as_ref()));
+            self.behind.replace(
+                &key,
+                &networks_of(old.as_deref()),
+                &networks_of(new.as_ref()),
+            );
             let services = hosts.entry(key.hostname.clone());
             let services = services.or_insert_with(|| held.iter().cloned().collect());
             services.retain(|s| s.service.key != key);
@@ -52,7 +52,7 @@ impl Index {
     fn build(
         &self,
         key: &ServiceKey,
-        need: Need,
+        need: &Need,
         old: Option<&ServiceState>,
     ) -> Option<ServiceState> {
         let service = match old {
@@ -65,13 +65,18 @@ impl Index {
                 }
             }
         };
-        let endpoints = match old {
-            Some(old) if !need.endpoints => old.endpoints.clone(),
+        let endpoints = match (&need.endpoints, old) {
+            (Registries::None, Some(old)) => old.endpoints.clone(),
+            (Registries::Slices(of), Some(old)) => self.endpoints_with(of, key, old),
             _ => self.endpoints(key, old),
         };
         let rules = self.config.merged_rules.for_host(&key.hostname);
         let peers = match old {
-            Some(old) if !need.endpoints && old.service == service && old.rules == rules => {
+            Some(old)
+                if need.endpoints == Registries::None
+                    && old.service == service
+                    && old.rules == rules =>
+            {
                 Arc::clone(&old.peers)
             }
             _ => Arc::new(Peers::of(&service, &rules, &endpoints)),

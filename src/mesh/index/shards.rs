@@ -3,14 +3,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Index, services::cluster_set_name};
-use crate::mesh::{ServiceState, kube_endpoints::SliceJoin, service_entry};
+use crate::mesh::{ServiceState, Shard, kube_endpoints::SliceJoin, service_entry};
 use crate::model::{
     Address, ClusterId, Discoverability, Endpoint, PersistentSession, Provider, ServiceEntry,
     ServiceKey, ShardKey,
 };
 
 /// Endpoints by registry.
-pub(super) type Shards = Vec<(ShardKey, Arc<[Endpoint]>)>;
+pub(super) type Shards = Vec<(ShardKey, Arc<Shard>)>;
+
+/// The shard of `endpoints`: the known one where that says the same.
+fn share(endpoints: Vec<Endpoint>, known: Option<&Arc<Shard>>) -> Arc<Shard> {
+    match known {
+        Some(known) if ***known == *endpoints => Arc::clone(known),
+        _ => Arc::new(endpoints.into()),
+    }
+}
 
 impl Index {
     /// Endpoints of all registries; shards that stay equal stay shared.
@@ -41,13 +49,42 @@ impl Index {
             all.find(|(known, _)| known == shard).map(|(_, list)| list)
         };
         let shared = shards.into_iter().map(|(shard, list)| {
-            let list = match known(&shard) {
-                Some(known) if **known == *list => Arc::clone(known),
-                _ => Arc::from(list),
-            };
+            let list = share(list, known(&shard));
             (shard, list)
         });
         shared.collect()
+    }
+
+    /// The same as in `old`, but for those that the slices of one cluster report:
+    /// a change of one cluster costs nothing for the endpoints of the others.
+    pub(super) fn endpoints_with(
+        &self,
+        cluster: &ClusterId,
+        key: &ServiceKey,
+        old: &ServiceState,
+    ) -> Shards {
+        let mut shards = old.endpoints.clone();
+        let Some(name) = cluster_set_name(key).or_else(|| self.kube_name(key)) else {
+            return shards;
+        };
+        let of = ShardKey {
+            provider: Provider::Kubernetes,
+            cluster: cluster.clone(),
+        };
+        let list = self.kube_endpoints(cluster, key, name);
+        match (shards.binary_search_by(|(known, _)| known.cmp(&of)), list) {
+            (Ok(at), list) if list.is_empty() => {
+                shards.remove(at);
+            }
+            (Ok(at), list) => {
+                if let Some((_, shard)) = shards.get_mut(at) {
+                    *shard = share(list, Some(shard));
+                }
+            }
+            (Err(_), list) if list.is_empty() => {}
+            (Err(at), list) => shards.insert(at, (of, share(list, None))),
+        }
+        shards
     }
 
     fn kube_endpoints(&self, id: &ClusterId, key: &ServiceKey, name: &str) -> Vec<Endpoint> {

@@ -20,10 +20,10 @@ impl Index {
         if let Some(old) = self.place(at).slices.remove(&at.name) {
             self.dirty.urgent.removal |= old.loses(new.as_ref());
             self.unlink(at, &old);
-            self.touch_kube(&at.namespace, &old.service, Need::ENDPOINTS);
+            self.touch_kube(&at.namespace, &old.service, Need::slices(&at.cluster));
         }
         if let Some(mut new) = new {
-            self.touch_kube(&at.namespace, &new.service, Need::ENDPOINTS);
+            self.touch_kube(&at.namespace, &new.service, Need::slices(&at.cluster));
             self.link(at, &mut new);
             self.place(at).slices.insert(Arc::clone(&at.name), new);
         }
@@ -118,7 +118,7 @@ impl Index {
         let services = slices.iter().filter_map(|slice| held.service_of(slice));
         let services: Vec<Arc<str>> = services.cloned().collect();
         for service in services {
-            self.touch_kube(namespace, &service, Need::ENDPOINTS);
+            self.touch_kube(namespace, &service, Need::slices(cluster));
         }
     }
 }

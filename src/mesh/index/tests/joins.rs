@@ -397,3 +397,38 @@ fn a_dual_stack_pod_is_one_endpoint_with_all_its_addresses() {
     let first = vec!["c1 10.1.0.1:8080".to_owned()];
     assert_eq!(addresses(false, &both), (apart.to_vec(), first));
 }
+
+#[test]
+fn a_slice_is_joined_again_in_its_own_cluster_only() {
+    let bare = |address| put(slice("web", &[("http", 8080)], &[("", address)]));
+    let mut world = two_clusters();
+    let shards = |world: &World| world.state(WEB).expect("web is known").endpoints.clone();
+    let before = shards(&world);
+    world.apply("c2", bare("10.2.0.7"));
+    let after = shards(&world);
+    assert!(Arc::ptr_eq(&before[0].1, &after[0].1));
+    assert_eq!(
+        world.addresses(WEB),
+        ["c1 10.1.0.1:8080", "c2 10.2.0.7:8080"]
+    );
+
+    // In one batch, of both.
+    let changes = [("c1", bare("10.1.0.8")), ("c2", bare("10.2.0.8"))];
+    let events = changes.map(|(cluster, change)| crate::mesh::Event {
+        cluster: ClusterId::from(cluster),
+        change,
+    });
+    world.index.apply(events);
+    assert_eq!(
+        world.addresses(WEB),
+        ["c1 10.1.0.8:8080", "c2 10.2.0.8:8080"]
+    );
+
+    // The last endpoint of a cluster takes its part along, and brings it back.
+    for cluster in ["c1", "c2"] {
+        world.remove(cluster, slice("web", &[], &[]));
+        assert_eq!(world.addresses(WEB).len(), 1);
+        world.apply(cluster, bare("10.9.0.1"));
+        assert_eq!(world.addresses(WEB).len(), 2);
+    }
+}
