@@ -116,7 +116,7 @@ impl Index {
         let annotations = |n: &Option<KubeNamespace>| n.as_ref().map(|n| n.annotations.clone());
         let reannotated = annotations(&old) != annotations(&held.object);
         if reannotated {
-            self.touch_services(&at.cluster, &at.namespace, Need::ALL);
+            self.touch_services(&at.cluster, &at.namespace);
         }
         self.select_namespace(&at.cluster, &at.namespace);
         if at.namespace == self.features.system_namespace {
@@ -152,7 +152,7 @@ impl Index {
         }
         self.dirty.gateways = true;
         self.dirty.mesh = true;
-        self.touch_services(cluster, namespace, Need::ALL);
+        self.touch_services(cluster, namespace);
         let held = self.clusters.get_mut(cluster);
         if let Some(held) = held.and_then(|c| c.namespaces.get_mut(namespace)) {
             held.selected = selected;
@@ -276,13 +276,9 @@ impl Index {
         }
     }
 
-    /// Marks every service of a namespace that one cluster has a part in.
-    pub(super) fn touch_services(
-        &mut self,
-        cluster: &ClusterId,
-        namespace: &Namespace,
-        need: Need,
-    ) {
+    /// Marks every service of a namespace that one cluster has a part in, as a
+    /// whole.
+    fn touch_services(&mut self, cluster: &ClusterId, namespace: &Namespace) {
         let held = self.clusters.get(cluster);
         let Some(held) = held.and_then(|c| c.namespaces.get(namespace)) else {
             return;
@@ -290,7 +286,7 @@ impl Index {
         let names = held.services.keys().chain(held.slices_of.keys());
         let names: Vec<Arc<str>> = names.cloned().collect();
         for name in names {
-            self.touch_kube(namespace, &name, need.clone());
+            self.touch_kube(namespace, &name, Need::ALL);
         }
     }
 
@@ -306,7 +302,7 @@ impl Index {
             self.dirty.pods.extend(keys);
         }
         for namespace in &namespaces {
-            self.touch_services(id, namespace, Need::ALL);
+            self.touch_services(id, namespace);
             self.touch_entries_of(namespace);
         }
         self.dirty.gateways = true;
