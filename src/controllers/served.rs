@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::Deserialize;
 use tokio::sync::watch;
 
+use crate::manifest::Raw;
 use crate::model::ClusterId;
 use crate::registry::kube::{Closed, Progress, Resource, Sink};
 
@@ -71,8 +72,8 @@ impl Sink for ServedSink {
         self.found = false;
     }
 
-    fn listed(&mut self, json: &str) {
-        self.found = names(json, &self.own);
+    fn listed(&mut self, object: Raw<'_>) {
+        self.found = names(object.json(), &self.own);
     }
 
     async fn complete(&mut self) -> Result<(), Closed> {
@@ -81,11 +82,11 @@ impl Sink for ServedSink {
         Ok(())
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        self.set(names(json, &self.own));
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        self.set(names(object.json(), &self.own));
     }
 
-    fn deleted(&mut self, _json: &str) {
+    fn deleted(&mut self, _object: Raw<'_>) {
         self.set(false);
     }
 

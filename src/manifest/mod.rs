@@ -16,6 +16,7 @@ pub mod mesh_networks;
 mod meta;
 mod path;
 mod protocol;
+mod raw;
 mod yaml;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use crds::crds;
 pub use error::{ManifestError, Problem};
 pub use kind::{Kind, MCS_GROUP, MCS_VERSION};
 pub use meta::{Identity, identify};
+pub use raw::Raw;
 pub use yaml::{Document, YamlError, documents as yaml_documents, to_json as yaml_to_json};
 
 /// What the meaning of a manifest depends on beside its text.
@@ -59,6 +61,23 @@ struct Scope<'d> {
 }
 
 impl Scope<'_> {
+    /// An object that was read, with what was left out of it.
+    fn parsed(self, object: Object) -> Result<Parsed, ManifestError> {
+        if object.meta().name.is_empty() {
+            let (kind, _) = kind::name_and_scope(object.kind());
+            return Err(ManifestError::Nameless { kind });
+        }
+        let problems = self.left_out.into_iter();
+        let told = problems.map(|problem| ManifestError::Field {
+            object: object.key(),
+            problem,
+        });
+        Ok(Parsed {
+            left_out: told.collect(),
+            object,
+        })
+    }
+
     /// The good items of a part; bad ones are left out and told.
     fn keep<T>(&mut self, items: impl IntoIterator<Item = Result<T, Problem>>) -> Vec<T> {
         let mut kept = Vec::new();
@@ -87,26 +106,37 @@ pub fn parse(kind: ObjectKind, json: &[u8], defaults: &Defaults) -> Result<Parse
         defaults,
         left_out: Vec::new(),
     };
-    match read(kind, json, &mut scope) {
-        Ok(object) if object.meta().name.is_empty() => {
+    let object = read(kind, json, &mut scope).map_err(|p| refuse(kind, json, p))?;
+    scope.parsed(object)
+}
+
+/// Whether [`parse_raw`] reads the protobuf form of a kind too. One is spelled
+/// out where there are very many of it, or where it changes all the time.
+pub fn reads_protobuf(kind: ObjectKind) -> bool {
+    kind == ObjectKind::EndpointSlice
+}
+
+/// Reads one object of `kind` in the form in which it came.
+pub fn parse_raw(
+    kind: ObjectKind,
+    object: Raw<'_>,
+    defaults: &Defaults,
+) -> Result<Parsed, ManifestError> {
+    let message = match object {
+        Raw::Json(text) => return parse(kind, text.as_bytes(), defaults),
+        Raw::Protobuf(message) if reads_protobuf(kind) => message,
+        Raw::Protobuf(_) => {
             let (kind, _) = kind::name_and_scope(kind);
-            Err(ManifestError::Nameless { kind })
+            let problem = "it is in protobuf form, which is not read of this kind".to_owned();
+            return Err(ManifestError::Syntax { kind, problem });
         }
-        Ok(object) => {
-            let told = scope
-                .left_out
-                .into_iter()
-                .map(|problem| ManifestError::Field {
-                    object: object.key(),
-                    problem,
-                });
-            Ok(Parsed {
-                left_out: told.collect(),
-                object,
-            })
-        }
-        Err(problem) => Err(refuse(kind, json, problem)),
-    }
+    };
+    let mut scope = Scope {
+        defaults,
+        left_out: Vec::new(),
+    };
+    let slice = kube::slice::read_protobuf(message, &mut scope)?;
+    scope.parsed(Object::EndpointSlice(slice))
 }
 
 fn read(kind: ObjectKind, json: &[u8], scope: &mut Scope<'_>) -> Result<Object, Problem> {

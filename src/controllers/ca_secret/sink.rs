@@ -4,6 +4,7 @@ use tracing::warn;
 
 use super::{CaSecrets, Source, secret::Secret};
 use crate::identity::{CertificateAuthority, install};
+use crate::manifest::Raw;
 use crate::registry::kube::{Closed, Progress, Sink};
 
 /// Signs with what the Secret holds. What cannot be used changes nothing.
@@ -68,9 +69,9 @@ impl Sink for SecretSink<'_> {
         self.found = false;
     }
 
-    fn listed(&mut self, json: &str) {
+    fn listed(&mut self, object: Raw<'_>) {
         self.found = true;
-        self.read(json);
+        self.read(object.json());
     }
 
     async fn complete(&mut self) -> Result<(), Closed> {
@@ -81,11 +82,11 @@ impl Sink for SecretSink<'_> {
         Ok(())
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        self.read(json);
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        self.read(object.json());
     }
 
-    fn deleted(&mut self, _json: &str) {
+    fn deleted(&mut self, _object: Raw<'_>) {
         self.keep("it is gone; another replica, or this one after a restart, makes a new root");
     }
 

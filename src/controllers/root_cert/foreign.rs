@@ -13,6 +13,7 @@ use super::{
 };
 use crate::controllers::changed;
 use crate::controllers::leader::Standing;
+use crate::manifest::Raw;
 use crate::registry::kube::{Closed, Progress, Sink, follow};
 
 /// What the system namespace's `ConfigMap` holds; none where there is none.
@@ -123,8 +124,8 @@ impl Sink for HeldSink {
         self.found = None;
     }
 
-    fn listed(&mut self, json: &str) {
-        self.found = text(json);
+    fn listed(&mut self, object: Raw<'_>) {
+        self.found = text(object.json());
     }
 
     async fn complete(&mut self) -> Result<(), Closed> {
@@ -133,11 +134,11 @@ impl Sink for HeldSink {
         Ok(())
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        self.held.send_replace(text(json));
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        self.held.send_replace(text(object.json()));
     }
 
-    fn deleted(&mut self, _json: &str) {
+    fn deleted(&mut self, _object: Raw<'_>) {
         self.held.send_replace(None);
     }
 

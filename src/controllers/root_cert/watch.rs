@@ -10,6 +10,7 @@ use super::{
     KEY,
     plan::{Digest, Name, NamespaceState, Plan},
 };
+use crate::manifest::Raw;
 use crate::model::Labels;
 use crate::registry::kube::{Closed, Progress, Resource, Sink};
 
@@ -105,8 +106,8 @@ impl Sink for NamespaceSink {
         self.list.clear();
     }
 
-    fn listed(&mut self, json: &str) {
-        self.list.extend(namespace(json));
+    fn listed(&mut self, object: Raw<'_>) {
+        self.list.extend(namespace(object.json()));
     }
 
     async fn complete(&mut self) -> Result<(), Closed> {
@@ -117,14 +118,14 @@ impl Sink for NamespaceSink {
         Ok(())
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        if let Some((name, state)) = namespace(json) {
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        if let Some((name, state)) = namespace(object.json()) {
             self.shared.plan.lock().set_namespace(name, state);
         }
     }
 
-    fn deleted(&mut self, json: &str) {
-        if let Some((name, _)) = namespace(json) {
+    fn deleted(&mut self, object: Raw<'_>) {
+        if let Some((name, _)) = namespace(object.json()) {
             self.shared.plan.lock().remove_namespace(&name);
         }
     }
@@ -147,8 +148,8 @@ impl Sink for ConfigMapSink {
         self.list.clear();
     }
 
-    fn listed(&mut self, json: &str) {
-        let read = root_of(json).map(|(name, text)| (name, Digest::of(&text)));
+    fn listed(&mut self, object: Raw<'_>) {
+        let read = root_of(object.json()).map(|(name, text)| (name, Digest::of(&text)));
         self.list.extend(read);
     }
 
@@ -160,14 +161,14 @@ impl Sink for ConfigMapSink {
         Ok(())
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        if let Some((name, text)) = root_of(json) {
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        if let Some((name, text)) = root_of(object.json()) {
             self.shared.plan.lock().set_held(name, Digest::of(&text));
         }
     }
 
-    fn deleted(&mut self, json: &str) {
-        if let Some((name, _)) = root_of(json) {
+    fn deleted(&mut self, object: Raw<'_>) {
+        if let Some((name, _)) = root_of(object.json()) {
             self.shared.plan.lock().remove_held(&name);
         }
     }

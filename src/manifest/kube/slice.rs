@@ -1,16 +1,20 @@
 //! `EndpointSlice`s.
 
+mod protobuf;
+
 use std::{net::IpAddr, sync::Arc};
 
 use serde::Deserialize;
 
 use super::ip;
 use crate::manifest::{
-    Problem, Scope,
+    ManifestError, Problem, Scope,
     json::{Int, List, Text},
     meta::{Meta, from_json},
 };
-use crate::model::{EndpointSlice, ObjectKind, SliceAddressType, SliceEndpoint, SlicePort};
+use crate::model::{
+    EndpointSlice, ObjectKey, ObjectKind, SliceAddressType, SliceEndpoint, SlicePort,
+};
 
 const SERVICE: &str = "kubernetes.io/service-name";
 const MCS_SERVICE: &str = "multicluster.kubernetes.io/service-name";
@@ -59,7 +63,31 @@ pub(in crate::manifest) fn read(
     json: &[u8],
     scope: &mut Scope<'_>,
 ) -> Result<EndpointSlice, Problem> {
-    let slice: Slice<'_> = from_json(json)?;
+    model(&from_json(json)?, scope)
+}
+
+/// Reads an `EndpointSlice` in protobuf form.
+pub(in crate::manifest) fn read_protobuf(
+    message: &[u8],
+    scope: &mut Scope<'_>,
+) -> Result<EndpointSlice, ManifestError> {
+    let slice = protobuf::decode(message).map_err(|error| ManifestError::Syntax {
+        kind: "EndpointSlice",
+        problem: error.to_string(),
+    })?;
+    let kind = ObjectKind::EndpointSlice;
+    model(&slice, scope).map_err(|problem| {
+        let meta = slice.metadata.key(kind);
+        let object = ObjectKey {
+            kind,
+            namespace: meta.namespace,
+            name: meta.name,
+        };
+        ManifestError::Field { object, problem }
+    })
+}
+
+fn model(slice: &Slice<'_>, scope: &mut Scope<'_>) -> Result<EndpointSlice, Problem> {
     let address_type = address_type(&slice.address_type)?;
     let endpoints = match address_type {
         // Names are ignored, so they are not kept either.

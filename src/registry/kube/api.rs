@@ -1,4 +1,4 @@
-//! Requests for one resource, and what comes back as raw JSON.
+//! Requests for one resource, and what comes back: objects as they were sent.
 //!
 //! kube's typed `Api` and its `watcher` are not used: a list page with one
 //! object that does not decode fails as a whole and is logged as a whole (with
@@ -40,6 +40,8 @@ pub(crate) struct Resource {
     pub fields: Option<String>,
     /// Ask for names and labels only.
     pub metadata_only: bool,
+    /// Ask for events in protobuf form; a server may send JSON all the same.
+    pub protobuf: bool,
 }
 
 impl Resource {
@@ -81,7 +83,7 @@ impl Resource {
             self.request().watch(&params, version)
         };
         let request = request.map_err(|e| Failure::request(&e))?;
-        let opened = timeout(ANSWER, lines::open(client, request));
+        let opened = timeout(ANSWER, lines::open(client, request, self.protobuf));
         opened.await.map_err(|_| Failure::NoAnswer(ANSWER))?
     }
 

@@ -20,7 +20,7 @@ use super::{
     status::{ClusterStatus, Progress},
     watch::{End, Watch},
 };
-use crate::manifest::{Defaults, Kind};
+use crate::manifest::{self, Defaults, Kind};
 use crate::mesh::Event;
 use crate::model::ObjectKind;
 use crate::registry::jitter::jittered;
@@ -308,6 +308,7 @@ impl KindWatch {
             version,
             plural: self.kind.plural.to_owned(),
             fields: fields(self.kind.object).map(str::to_owned),
+            protobuf: manifest::reads_protobuf(self.kind.object),
             ..Resource::default()
         }
     }

@@ -11,6 +11,7 @@ use super::{
     status::Progress,
     watch::{Closed, Sink},
 };
+use crate::manifest::Raw;
 use crate::manifest::mesh_config::{self, MeshError, Settings};
 use crate::manifest::mesh_networks;
 use crate::mesh::{Change, Event};
@@ -143,9 +144,9 @@ impl Sink for MeshSink {
         self.found = false;
     }
 
-    fn listed(&mut self, json: &str) {
+    fn listed(&mut self, object: Raw<'_>) {
         self.found = true;
-        self.read(json);
+        self.read(object.json());
     }
 
     async fn complete(&mut self) -> Result<(), Closed> {
@@ -157,11 +158,11 @@ impl Sink for MeshSink {
         self.outlet.send_list(events, listed).await
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        self.read(json);
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        self.read(object.json());
     }
 
-    fn deleted(&mut self, _json: &str) {
+    fn deleted(&mut self, _object: Raw<'_>) {
         self.apply(&BTreeMap::new());
     }
 

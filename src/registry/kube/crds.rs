@@ -16,6 +16,7 @@ use super::{
     watch::{Closed, Sink},
 };
 use crate::manifest::Kind;
+use crate::manifest::Raw;
 
 /// Names of the CRDs of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,8 +78,8 @@ impl Sink for CrdSink {
         self.names.clear();
     }
 
-    fn listed(&mut self, json: &str) {
-        self.names.insert(Head::of(json).name.into_owned());
+    fn listed(&mut self, object: Raw<'_>) {
+        self.names.insert(Head::of(object).name.into_owned());
     }
 
     async fn complete(&mut self) -> Result<(), Closed> {
@@ -87,12 +88,12 @@ impl Sink for CrdSink {
         Ok(())
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        self.listed(json);
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        self.listed(object);
     }
 
-    fn deleted(&mut self, json: &str) {
-        self.names.remove(&*Head::of(json).name);
+    fn deleted(&mut self, object: Raw<'_>) {
+        self.names.remove(&*Head::of(object).name);
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {

@@ -2,10 +2,14 @@
 
 use std::{borrow::Cow, fmt};
 
+use prost::Message;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
+
+use super::frames::AnyKind;
+use crate::manifest::Raw;
 
 /// Name and version of an object.
 #[derive(Debug, Deserialize, Default)]
@@ -23,8 +27,22 @@ pub(crate) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the head of an object; empty where it has none.
-    pub(crate) fn of(json: &'a str) -> Self {
+    /// Reads the head of an object in either form; empty where it has none.
+    pub(crate) fn of(object: Raw<'a>) -> Self {
+        let message = match object {
+            Raw::Json(json) => return Self::of_json(json),
+            Raw::Protobuf(message) => message,
+        };
+        let head = AnyKind::decode(message).unwrap_or_default();
+        let head = head.metadata.unwrap_or_default();
+        Self {
+            name: head.name.into(),
+            namespace: head.namespace.into(),
+            resource_version: head.resource_version.into(),
+        }
+    }
+
+    fn of_json(json: &'a str) -> Self {
         let mut head = Self::default();
         // Fails where more stands behind `metadata`, which is not read: API
         // servers write it first, and the endpoints of a slice behind it.
@@ -74,7 +92,7 @@ mod tests {
     fn what_stands_behind_the_metadata_is_not_read() {
         let json = r#"{"kind": "A", "metadata": {"name": "n", "managedFields": [],
             "namespace": "s", "resourceVersion": "7"}, "spec": not JSON"#;
-        let head = Head::of(json);
+        let head = Head::of_json(json);
         assert_eq!((&*head.name, &*head.namespace), ("n", "s"));
         assert_eq!(head.resource_version, "7");
     }
@@ -88,9 +106,9 @@ mod tests {
             r#"{"metadata": 1}"#,
             r#"{"spec": {"metadata": {"name": "n"}}}"#,
         ] {
-            assert_eq!(Head::of(json).name, "", "{json}");
+            assert_eq!(Head::of_json(json).name, "", "{json}");
         }
-        let last = Head::of(r#"{"spec": {}, "metadata": {"name": "\u006e"}}"#);
+        let last = Head::of_json(r#"{"spec": {}, "metadata": {"name": "\u006e"}}"#);
         assert_eq!(last.name, "n");
     }
 }

@@ -15,6 +15,7 @@ mod cluster;
 mod config_map;
 mod connect;
 mod crds;
+mod frames;
 mod head;
 mod lines;
 mod metrics;

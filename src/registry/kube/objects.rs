@@ -12,7 +12,7 @@ use super::{
     status::Progress,
     watch::{Closed, Sink},
 };
-use crate::manifest::{self, Defaults, ManifestError};
+use crate::manifest::{self, Defaults, ManifestError, Raw};
 use crate::mesh::{Change, Event};
 use crate::model::{Namespace, Object, ObjectKey, ObjectKind};
 
@@ -195,9 +195,9 @@ impl ObjectSink {
         }
     }
 
-    fn read(&self, json: &str) -> Result<Object, Name> {
+    fn read(&self, object: Raw<'_>) -> Result<Object, Name> {
         let cluster = self.progress.cluster();
-        match manifest::parse(self.kind, json.as_bytes(), &self.defaults) {
+        match manifest::parse_raw(self.kind, object, &self.defaults) {
             Ok(parsed) => {
                 for error in &parsed.left_out {
                     warn!(%cluster, %error, "left out a part of an object");
@@ -207,7 +207,7 @@ impl ObjectSink {
             }
             Err(error) => {
                 self.refuse(&error);
-                Err(name_in(json))
+                Err(name_in(object))
             }
         }
     }
@@ -232,8 +232,8 @@ fn name_of(object: &Object) -> Name {
     (meta.namespace.clone(), Arc::clone(&meta.name))
 }
 
-fn name_in(json: &str) -> Name {
-    let head = Head::of(json);
+fn name_in(object: Raw<'_>) -> Name {
+    let head = Head::of(object);
     (Namespace::from(&*head.namespace), Arc::from(&*head.name))
 }
 
@@ -242,8 +242,8 @@ impl Sink for ObjectSink {
         self.list = List::default();
     }
 
-    fn listed(&mut self, json: &str) {
-        match self.read(json) {
+    fn listed(&mut self, object: Raw<'_>) {
+        match self.read(object) {
             Ok(object) => self.list.good.push(object),
             Err(name) => self.list.unreadable.push(name),
         }
@@ -255,8 +255,8 @@ impl Sink for ObjectSink {
         self.outlet_reset(Progress::listed).await
     }
 
-    fn applied(&mut self, json: &str, added: bool) {
-        let Ok(object) = self.read(json) else {
+    fn applied(&mut self, object: Raw<'_>, added: bool) {
+        let Ok(object) = self.read(object) else {
             return;
         };
         self.objects += usize::from(added);
@@ -266,8 +266,8 @@ impl Sink for ObjectSink {
         self.pending.push(self.event(Change::Upsert(object)));
     }
 
-    fn deleted(&mut self, json: &str) {
-        let name = name_in(json);
+    fn deleted(&mut self, object: Raw<'_>) {
+        let name = name_in(object);
         self.objects = self.objects.saturating_sub(1);
         if let Some(known) = &mut self.known {
             known.remove(&name);

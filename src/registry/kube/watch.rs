@@ -17,6 +17,7 @@ use super::{
     lines::Line,
     status::Progress,
 };
+use crate::manifest::Raw;
 use crate::registry::jitter::jittered;
 
 /// How long a watch lasts before it is opened again; with jitter, as the
@@ -40,19 +41,19 @@ const BATCH: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Closed;
 
-/// Where a watch puts what it sees. Objects come as JSON text, so that none can
-/// fail the request it came with.
+/// Where a watch puts what it sees. Objects come as they were sent, so that none
+/// can fail the request it came with.
 pub(crate) trait Sink: Send {
     /// A list begins; an unfinished one is void.
     fn begin(&mut self);
     /// One object of the list.
-    fn listed(&mut self, json: &str);
+    fn listed(&mut self, object: Raw<'_>);
     /// The list is complete.
     fn complete(&mut self) -> impl Future<Output = Result<(), Closed>> + Send;
     /// An object is new (`added`) or different.
-    fn applied(&mut self, json: &str, added: bool);
+    fn applied(&mut self, object: Raw<'_>, added: bool);
     /// An object is gone.
-    fn deleted(&mut self, json: &str);
+    fn deleted(&mut self, object: Raw<'_>);
     /// The events so far came together; pass them on.
     fn flush(&mut self) -> impl Future<Output = Result<(), Closed>> + Send;
     /// The credentials may not read the resource.
@@ -155,7 +156,7 @@ impl<'a, S: Sink> Watch<'a, S> {
         loop {
             let page = self.resource.page(self.client, next).await?;
             for json in page.items()? {
-                self.sink.listed(json);
+                self.sink.listed(Raw::Json(json));
             }
             next = page.next.clone();
             if next.is_none() {
@@ -212,21 +213,21 @@ impl<'a, S: Sink> Watch<'a, S> {
     ) -> Result<(), Stop> {
         for line in batch {
             match line? {
-                Line::Added(json) | Line::Modified(json) if *listing => {
-                    self.sink.listed(json.get());
+                Line::Added(object) | Line::Modified(object) if *listing => {
+                    self.sink.listed(object.get());
                 }
                 Line::Deleted(_) if *listing => {}
-                Line::Added(json) => {
-                    self.seen(json.get());
-                    self.sink.applied(json.get(), true);
+                Line::Added(object) => {
+                    self.seen(object.get());
+                    self.sink.applied(object.get(), true);
                 }
-                Line::Modified(json) => {
-                    self.seen(json.get());
-                    self.sink.applied(json.get(), false);
+                Line::Modified(object) => {
+                    self.seen(object.get());
+                    self.sink.applied(object.get(), false);
                 }
-                Line::Deleted(json) => {
-                    self.seen(json.get());
-                    self.sink.deleted(json.get());
+                Line::Deleted(object) => {
+                    self.seen(object.get());
+                    self.sink.deleted(object.get());
                 }
                 Line::Bookmark { version, listed } => {
                     if *listing && !listed {
@@ -245,8 +246,8 @@ impl<'a, S: Sink> Watch<'a, S> {
     }
 
     /// Keeps the version to resume at.
-    fn seen(&mut self, json: &str) {
-        let version = Head::of(json).resource_version;
+    fn seen(&mut self, object: Raw<'_>) {
+        let version = Head::of(object).resource_version;
         if !version.is_empty() {
             self.version = Some(version.into_owned());
         }

@@ -11,6 +11,7 @@ use super::{
     claims::{ClaimChange, Credentials, Source},
     kubeconfig::KubeconfigBytes,
 };
+use crate::manifest::Raw;
 use crate::model::ClusterId;
 use crate::registry::kube::{Closed, Progress, Resource, Sink};
 
@@ -92,8 +93,8 @@ impl Sink for SecretSink {
         self.list.clear();
     }
 
-    fn listed(&mut self, json: &str) {
-        self.list.extend(read(json));
+    fn listed(&mut self, object: Raw<'_>) {
+        self.list.extend(read(object.json()));
     }
 
     async fn complete(&mut self) -> Result<(), Closed> {
@@ -104,13 +105,14 @@ impl Sink for SecretSink {
         self.flush().await
     }
 
-    fn applied(&mut self, json: &str, _added: bool) {
-        let claim = read(json).map(|(source, credentials)| ClaimChange::Set(source, credentials));
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        let claim =
+            read(object.json()).map(|(source, credentials)| ClaimChange::Set(source, credentials));
         self.pending.extend(claim);
     }
 
-    fn deleted(&mut self, json: &str) {
-        let gone = read(json).map(|(source, _)| ClaimChange::Gone(source.name));
+    fn deleted(&mut self, object: Raw<'_>) {
+        let gone = read(object.json()).map(|(source, _)| ClaimChange::Gone(source.name));
         self.pending.extend(gone);
     }
 

@@ -47,7 +47,7 @@ impl Fixture {
     async fn list(&mut self, objects: &[String]) -> Vec<String> {
         self.sink.begin();
         for json in objects {
-            self.sink.listed(json);
+            self.sink.listed(Raw::Json(json));
         }
         self.sink.complete().await.expect("sent");
         self.sent()
@@ -75,8 +75,8 @@ impl Fixture {
 async fn a_list_is_one_reset_and_changes_follow() {
     let mut fixture = fixture(true);
     assert_eq!(fixture.list(&[rule("a"), rule("b")]).await, ["reset a b"]);
-    fixture.sink.applied(&rule("c"), true);
-    fixture.sink.deleted(&rule("a"));
+    fixture.sink.applied(Raw::Json(&rule("c")), true);
+    fixture.sink.deleted(Raw::Json(&rule("a")));
     fixture.sink.flush().await.expect("sent");
     assert_eq!(fixture.sent(), ["upsert c", "delete a"]);
     assert_eq!(fixture.sink.objects, 2);
@@ -87,7 +87,7 @@ async fn a_list_is_one_reset_and_changes_follow() {
 async fn the_last_good_version_of_a_broken_object_survives_a_relist() {
     let mut fixture = fixture(true);
     fixture.list(&[rule("a"), rule("b"), rule("c")]).await;
-    fixture.sink.applied(&broken("a"), false);
+    fixture.sink.applied(Raw::Json(&broken("a")), false);
     fixture.sink.flush().await.expect("sent");
     assert_eq!(fixture.sent(), Vec::<String>::new());
     let relist = [broken("a"), rule("b"), broken("never-good")];
@@ -106,7 +106,7 @@ async fn a_held_back_cluster_is_synced_before_it_speaks() {
         gate,
     } = fixture(false);
     sink.begin();
-    sink.listed(&rule("a"));
+    sink.listed(Raw::Json(&rule("a")));
     let complete = async {
         sink.complete().await.expect("sent");
     };

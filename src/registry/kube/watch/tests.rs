@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::*;
+use crate::manifest::Raw;
 use crate::model::ClusterId;
 use crate::registry::kube::status::{ClusterOrigin, ClusterStatus, SyncState, WatchState};
 
@@ -85,7 +86,7 @@ struct Notes(Arc<Mutex<Vec<String>>>, Progress);
 
 impl Notes {
     fn note(&self, what: &str, json: &str) {
-        let name = Head::of(json).name.into_owned();
+        let name = Head::of(Raw::Json(json)).name.into_owned();
         self.0
             .lock()
             .push(format!("{what} {name}").trim().to_owned());
@@ -96,19 +97,19 @@ impl Sink for Notes {
     fn begin(&mut self) {
         self.note("begin", "{}");
     }
-    fn listed(&mut self, json: &str) {
-        self.note("listed", json);
+    fn listed(&mut self, object: Raw<'_>) {
+        self.note("listed", object.json());
     }
     async fn complete(&mut self) -> Result<(), Closed> {
         self.note("complete", "{}");
         self.1.listed(1);
         Ok(())
     }
-    fn applied(&mut self, json: &str, _added: bool) {
-        self.note("applied", json);
+    fn applied(&mut self, object: Raw<'_>, _added: bool) {
+        self.note("applied", object.json());
     }
-    fn deleted(&mut self, json: &str) {
-        self.note("deleted", json);
+    fn deleted(&mut self, object: Raw<'_>) {
+        self.note("deleted", object.json());
     }
     async fn flush(&mut self) -> Result<(), Closed> {
         Ok(())
