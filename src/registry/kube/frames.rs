@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures::{AsyncRead, AsyncReadExt};
 use http::Response;
 use http_body_util::{BodyExt, Collected, Limited};
@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::{
     api::Failure,
-    lines::{Line, Object, UNKNOWN},
+    lines::{LISTED, Line, Object, UNKNOWN},
 };
 
 /// Longest frame: more than etcd takes as one object. Its length begins with a
@@ -34,15 +34,15 @@ struct WatchEvent {
 
 #[derive(Message)]
 struct RawExtension {
-    #[prost(bytes = "vec", tag = "1")]
-    raw: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    raw: Bytes,
 }
 
 /// `runtime.Unknown`: any object.
 #[derive(Message)]
 struct Envelope {
-    #[prost(bytes = "vec", tag = "2")]
-    raw: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "2")]
+    raw: Bytes,
 }
 
 /// What all kinds begin with.
@@ -75,7 +75,7 @@ struct StatusMessage {
 }
 
 /// Takes one frame.
-pub(super) async fn take(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+pub(super) async fn take(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
     let mut length = [0; 4];
     reader.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length);
@@ -89,39 +89,42 @@ pub(super) async fn take(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Ve
     if (frame.len() as u64) < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(frame)
+    Ok(frame.into())
 }
 
 /// Reads the event in a frame.
-pub(super) fn read(frame: &[u8]) -> Result<Line, Failure> {
+pub(super) fn read(frame: Bytes) -> Result<Line, Failure> {
     let event: WatchEvent = decode(frame)?;
-    let object = open(&event.object.unwrap_or_default().raw)?;
+    let object = open(event.object.unwrap_or_default().raw)?;
     Ok(match &*event.kind {
         "ADDED" => Line::Added(Object::Protobuf(object)),
         "MODIFIED" => Line::Modified(Object::Protobuf(object)),
         "DELETED" => Line::Deleted(Object::Protobuf(object)),
         "BOOKMARK" => {
-            let head: AnyKind = decode(&object)?;
+            let head: AnyKind = decode(object)?;
             let head = head.metadata.unwrap_or_default();
             Line::Bookmark {
                 version: head.resource_version,
-                listed: head.annotations.contains_key("k8s.io/initial-events-end"),
+                listed: head.annotations.contains_key(LISTED),
             }
         }
-        "ERROR" => return Err(refused(decode(&object)?, 0)),
+        "ERROR" => return Err(refused(decode(object)?, 0)),
         _ => return Err(Failure::Transport(UNKNOWN.to_owned())),
     })
 }
 
 /// The message in an object's envelope.
-fn open(object: &[u8]) -> Result<Vec<u8>, Failure> {
-    let envelope = object.strip_prefix(MAGIC).ok_or_else(malformed)?;
-    let envelope: Envelope = decode(envelope)?;
+fn open(mut object: Bytes) -> Result<Bytes, Failure> {
+    if !object.starts_with(MAGIC) {
+        return Err(malformed());
+    }
+    object.advance(MAGIC.len());
+    let envelope: Envelope = decode(object)?;
     Ok(envelope.raw)
 }
 
 /// Without the decoder's words, which may quote the object.
-fn decode<T: Message + Default>(bytes: &[u8]) -> Result<T, Failure> {
+fn decode<T: Message + Default>(bytes: Bytes) -> Result<T, Failure> {
     T::decode(bytes).map_err(|_| malformed())
 }
 
@@ -152,7 +155,7 @@ pub(super) async fn refusal(response: Response<Body>) -> Result<Response<Body>, 
 }
 
 fn why(code: u16, text: &Bytes) -> Failure {
-    if let Ok(message) = open(text).and_then(|message| decode(&message)) {
+    if let Ok(message) = open(text.clone()).and_then(decode) {
         return refused(message, code);
     }
     if let Ok(status) = serde_json::from_slice::<Status>(text) {

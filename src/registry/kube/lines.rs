@@ -8,6 +8,7 @@
 
 use std::{borrow::Cow, error::Error, io, ops::Range};
 
+use bytes::Bytes;
 use futures::{AsyncBufRead, AsyncBufReadExt, Stream, TryStreamExt, stream};
 use http::{
     HeaderValue, Request,
@@ -34,7 +35,7 @@ pub(crate) enum Object {
     /// JSON, and its place in the line.
     Json(String, Range<usize>),
     /// The message of its kind.
-    Protobuf(Vec<u8>),
+    Protobuf(Bytes),
 }
 
 impl Object {
@@ -91,10 +92,7 @@ impl Parts<'_> {
                 let mark: Bookmark = read(text)?;
                 Line::Bookmark {
                     version: mark.metadata.resource_version,
-                    listed: mark
-                        .metadata
-                        .annotations
-                        .contains_key("k8s.io/initial-events-end"),
+                    listed: mark.metadata.annotations.contains_key(LISTED),
                 }
             }
             "ERROR" => return Err(kube::Error::Api(read::<Status>(text)?.boxed()).into()),
@@ -177,7 +175,7 @@ pub(super) fn lines(
                     let text = text.map_err(|_| Failure::Transport(NOT_TEXT.to_owned()))?;
                     Ok(Some((Line::read(text)?, reader)))
                 }
-                Next::Frame(frame) => Ok(Some((frames::read(&frame)?, reader))),
+                Next::Frame(frame) => Ok(Some((frames::read(frame)?, reader))),
             };
         }
     })
@@ -190,7 +188,7 @@ enum Next {
     /// One event in JSON.
     Line(Vec<u8>),
     /// One event in protobuf form.
-    Frame(Vec<u8>),
+    Frame(Bytes),
 }
 
 async fn next(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Next> {
@@ -208,6 +206,8 @@ async fn next(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Next> {
     Ok(Next::Line(line))
 }
 
+/// Annotation of the bookmark that ends a streaming list.
+pub(super) const LISTED: &str = "k8s.io/initial-events-end";
 pub(super) const UNKNOWN: &str = "an event of the watch is of an unknown type";
 const NOT_TEXT: &str = "an event of the watch is not UTF-8 text";
 

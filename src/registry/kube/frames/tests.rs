@@ -8,6 +8,7 @@ use crate::registry::kube::lines::lines;
 
 /// An object of any kind, in its envelope.
 fn object(raw: Vec<u8>) -> Vec<u8> {
+    let raw = Bytes::from(raw);
     [MAGIC, &Envelope { raw }.encode_to_vec()].concat()
 }
 
@@ -40,7 +41,9 @@ fn refusal_of(code: i32) -> Vec<u8> {
 fn frame(kind: &str, raw: Vec<u8>) -> Vec<u8> {
     let event = WatchEvent {
         kind: kind.to_owned(),
-        object: Some(RawExtension { raw: object(raw) }),
+        object: Some(RawExtension {
+            raw: object(raw).into(),
+        }),
     };
     let event = event.encode_to_vec();
     let length = u32::try_from(event.len()).expect("short");
@@ -127,7 +130,7 @@ fn a_refusal_is_understood_in_each_form() {
         (vec![0xff, 0xfe], 502, ""),
     ];
     for (text, code, words) in forms {
-        let failure = why(502, &Bytes::from(text));
+        let failure = why(502, &text.into());
         assert_eq!(failure.code(), Some(code), "{failure}");
         assert!(failure.to_string().contains(words), "{failure}");
     }
@@ -136,7 +139,8 @@ fn a_refusal_is_understood_in_each_form() {
 proptest! {
     #[test]
     fn no_bytes_make_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read(&bytes);
-        let _ = why(500, &Bytes::from(bytes));
+        let bytes = Bytes::from(bytes);
+        let _ = read(bytes.clone());
+        let _ = why(500, &bytes);
     }
 }
