@@ -97,6 +97,13 @@ impl ServiceState {
         view.rule.and_then(|at| self.rules.get(usize::from(at)))
     }
 
+    /// The endpoints that one registry reports.
+    pub fn shard(&self, key: &ShardKey) -> Option<&Arc<Shard>> {
+        let at = self.endpoints.binary_search_by(|(known, _)| known.cmp(key));
+        let (_, shard) = self.endpoints.get(at.ok()?)?;
+        Some(shard)
+    }
+
     /// All endpoints, in shard order.
     pub fn all_endpoints(&self) -> impl Iterator<Item = (&ShardKey, &Endpoint)> {
         self.endpoints

@@ -8,7 +8,7 @@ use std::{
 use foldhash::fast::FixedState;
 
 use super::super::PodKey;
-use crate::model::{ClusterId, Namespace, ServiceKey};
+use crate::model::{ClusterId, Namespace, Provider, ServiceKey, ShardKey};
 
 /// How much of a service must be made again. Rules, networks and mesh settings
 /// are looked up each time.
@@ -29,6 +29,15 @@ pub(super) enum Registries {
 }
 
 impl Registries {
+    /// Whether the registry of this shard is one of them.
+    pub(super) fn have(&self, shard: &ShardKey) -> bool {
+        match self {
+            Self::None => false,
+            Self::Slices(of) => shard.provider == Provider::Kubernetes && shard.cluster == *of,
+            Self::All => true,
+        }
+    }
+
     fn add(&mut self, other: Self) {
         match (&*self, other) {
             (_, Self::None) => {}

@@ -67,8 +67,7 @@ impl Index {
         };
         let endpoints = match (&need.endpoints, old) {
             (Registries::None, Some(old)) => old.endpoints.clone(),
-            (Registries::Slices(of), Some(old)) => self.endpoints_with(of, key, old),
-            _ => self.endpoints(key, old),
+            (again, old) => self.endpoints(key, again, old),
         };
         let rules = self.config.merged_rules.for_host(&key.hostname);
         let peers = match old {

@@ -1,8 +1,8 @@
 //! Endpoints of one service, by the registry that reports them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{iter, sync::Arc};
 
-use super::{Index, services::cluster_set_name};
+use super::{Index, dirty::Registries, services::cluster_set_name};
 use crate::mesh::{ServiceState, Shard, kube_endpoints::SliceJoin, service_entry};
 use crate::model::{
     Address, ClusterId, Discoverability, Endpoint, PersistentSession, Provider, ServiceEntry,
@@ -21,70 +21,35 @@ fn share(endpoints: Vec<Endpoint>, known: Option<&Arc<Shard>>) -> Arc<Shard> {
 }
 
 impl Index {
-    /// Endpoints of all registries; shards that stay equal stay shared.
-    pub(super) fn endpoints(&self, key: &ServiceKey, old: Option<&ServiceState>) -> Shards {
-        let mut shards: BTreeMap<ShardKey, Vec<Endpoint>> = BTreeMap::new();
-        let external = self.external_endpoints(key);
-        if !external.is_empty() {
-            let shard = ShardKey {
-                provider: Provider::External,
-                cluster: self.config_cluster.clone(),
-            };
-            shards.insert(shard, external);
-        }
-        if let Some(name) = cluster_set_name(key).or_else(|| self.kube_name(key)) {
-            for id in self.clusters.keys() {
-                let endpoints = self.kube_endpoints(id, key, name);
-                if !endpoints.is_empty() {
-                    let shard = ShardKey {
-                        provider: Provider::Kubernetes,
-                        cluster: id.clone(),
-                    };
-                    shards.insert(shard, endpoints);
-                }
-            }
-        }
-        let known = |shard: &ShardKey| {
-            let mut all = old.into_iter().flat_map(|old| &old.endpoints);
-            all.find(|(known, _)| known == shard).map(|(_, list)| list)
-        };
-        let shared = shards.into_iter().map(|(shard, list)| {
-            let list = share(list, known(&shard));
-            (shard, list)
-        });
-        shared.collect()
-    }
-
-    /// The same as in `old`, but for those that the slices of one cluster report:
-    /// a change of one cluster costs nothing for the endpoints of the others.
-    pub(super) fn endpoints_with(
+    /// Endpoints of all registries. What need not be joined `again` stays as it is
+    /// in `old`, and so does what turns out equal: a change of one cluster costs
+    /// nothing for the endpoints of the others.
+    pub(super) fn endpoints(
         &self,
-        cluster: &ClusterId,
         key: &ServiceKey,
-        old: &ServiceState,
+        again: &Registries,
+        old: Option<&ServiceState>,
     ) -> Shards {
-        let mut shards = old.endpoints.clone();
-        let Some(name) = cluster_set_name(key).or_else(|| self.kube_name(key)) else {
-            return shards;
-        };
-        let of = ShardKey {
-            provider: Provider::Kubernetes,
+        let name = cluster_set_name(key).or_else(|| self.kube_name(key));
+        let shard = |provider, cluster: &ClusterId| ShardKey {
+            provider,
             cluster: cluster.clone(),
         };
-        let list = self.kube_endpoints(cluster, key, name);
-        match (shards.binary_search_by(|(known, _)| known.cmp(&of)), list) {
-            (Ok(at), list) if list.is_empty() => {
-                shards.remove(at);
+        let external = iter::once(shard(Provider::External, &self.config_cluster));
+        let clusters = self.clusters.keys().filter(|_| name.is_some());
+        let all = external.chain(clusters.map(|id| shard(Provider::Kubernetes, id)));
+        let shards = all.filter_map(|shard| {
+            let known = old.and_then(|old| old.shard(&shard));
+            if old.is_some() && !again.have(&shard) {
+                return Some((shard, Arc::clone(known?)));
             }
-            (Ok(at), list) => {
-                if let Some((_, shard)) = shards.get_mut(at) {
-                    *shard = share(list, Some(shard));
-                }
-            }
-            (Err(_), list) if list.is_empty() => {}
-            (Err(at), list) => shards.insert(at, (of, share(list, None))),
-        }
-        shards
+            let list = match shard.provider {
+                Provider::External => self.external_endpoints(key),
+                Provider::Kubernetes => self.kube_endpoints(&shard.cluster, key, name?),
+            };
+            (!list.is_empty()).then(|| (shard, share(list, known)))
+        });
+        shards.collect()
     }
 
     fn kube_endpoints(&self, id: &ClusterId, key: &ServiceKey, name: &str) -> Vec<Endpoint> {
