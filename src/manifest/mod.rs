@@ -60,7 +60,14 @@ struct Scope<'d> {
     left_out: Vec<Problem>,
 }
 
-impl Scope<'_> {
+impl<'d> Scope<'d> {
+    fn new(defaults: &'d Defaults) -> Self {
+        Self {
+            defaults,
+            left_out: Vec::new(),
+        }
+    }
+
     /// An object that was read, with what was left out of it.
     fn parsed(self, object: Object) -> Result<Parsed, ManifestError> {
         if object.meta().name.is_empty() {
@@ -102,10 +109,7 @@ impl Scope<'_> {
 /// # Ok::<(), manifest::ManifestError>(())
 /// ```
 pub fn parse(kind: ObjectKind, json: &[u8], defaults: &Defaults) -> Result<Parsed, ManifestError> {
-    let mut scope = Scope {
-        defaults,
-        left_out: Vec::new(),
-    };
+    let mut scope = Scope::new(defaults);
     let object = read(kind, json, &mut scope).map_err(|p| refuse(kind, json, p))?;
     scope.parsed(object)
 }
@@ -131,10 +135,7 @@ pub fn parse_raw(
             return Err(ManifestError::Syntax { kind, problem });
         }
     };
-    let mut scope = Scope {
-        defaults,
-        left_out: Vec::new(),
-    };
+    let mut scope = Scope::new(defaults);
     let slice = kube::slice::read_protobuf(message, &mut scope)?;
     scope.parsed(Object::EndpointSlice(slice))
 }

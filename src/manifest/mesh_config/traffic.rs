@@ -66,10 +66,7 @@ impl Policy<'_> {
 /// What an object would leave out is an error here: the operator looks at it.
 fn whole<T>(read: impl FnOnce(&mut Scope<'_>) -> T) -> Result<T, Problem> {
     let defaults = Defaults::default();
-    let mut scope = Scope {
-        defaults: &defaults,
-        left_out: Vec::new(),
-    };
+    let mut scope = Scope::new(&defaults);
     let value = read(&mut scope);
     match scope.left_out.pop() {
         Some(problem) => Err(problem),
