@@ -63,7 +63,7 @@ pub(super) fn svg(points: &[Point]) -> String {
         Panel {
             title: "Resident memory per endpoint",
             unit: "bytes",
-            top: 1_200.0,
+            top: 1_600.0,
             limit: Some((1_024.0, "budget: 1 KiB")),
             lines: [
                 ("30 endpoints a service", "a", series(30, |p| p.resident)),
